@@ -1,0 +1,140 @@
+"""What is asked of an agent: a task, the rules it is judged by, and the scenario it starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from flowbench.errors import ActionError, ShapeError
+
+ImageView = Literal["geometric", "policy"]
+SuccessRuleName = Literal["first_success", "avdc_strict"]
+
+#: A component may exceed its bound by this much before it counts as out of range (float32 policies round).
+ACTION_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """The layout of a suite's action vector, by convention and by component.
+
+    Attributes:
+        convention: Name of the convention, e.g. `"metaworld-xyz-gripper"`; an agent that declares another is refused.
+        labels: One word per component, e.g. `("dx", "dy", "dz", "gripper")`.
+        low: Smallest value of each component.
+        high: Largest value of each component.
+    """
+
+    convention: str
+    labels: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of components A."""
+        return len(self.labels)
+
+    def validate(self, action: object, *, clip: bool = False) -> np.ndarray:
+        """Return `action` as a float64 (A,) array within bounds.
+
+        Args:
+            action: What an agent returned for one step.
+            clip: Clip out-of-range components instead of refusing them.
+
+        Raises:
+            ActionError: If the shape is wrong, or a component is not finite or out of range.
+        """
+        try:
+            vector = np.asarray(action, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ActionError(f"is not numeric: {action!r:.80}; expected {self._expected()}") from None
+        if vector.shape != (self.size,):
+            raise ActionError(f"has shape {vector.shape}; expected {self._expected()}")
+        if not np.all(np.isfinite(vector)):
+            bad = int(np.flatnonzero(~np.isfinite(vector))[0])
+            raise ActionError(f"has {self.labels[bad]} = {vector[bad]}; every component must be finite")
+        low, high = np.array(self.low), np.array(self.high)
+        outside = (vector < low - ACTION_TOLERANCE) | (vector > high + ACTION_TOLERANCE)
+        if outside.any() and not clip:
+            bad = int(np.flatnonzero(outside)[0])
+            raise ActionError(
+                f"has {self.labels[bad]} = {vector[bad]:g}, outside [{low[bad]:g}, {high[bad]:g}]; "
+                "return it in range, or allow clipping with --clip-actions"
+            )
+        return np.clip(vector, low, high)
+
+    def _expected(self) -> str:
+        return f"({self.size},) = ({', '.join(self.labels)}) of convention {self.convention}"
+
+
+@dataclass(frozen=True)
+class ProtocolRules:
+    """The named rule set a task is judged by; recorded with every episode.
+
+    Attributes:
+        name: Name of the protocol, e.g. `"openvla"`.
+        horizon: Number of agent steps after which the episode fails; settle steps are not counted.
+        settle_steps: Steps of the suite's no-op before the agent's first look.
+        success_rule: `first_success` ends the episode at the first success; `avdc_strict` is described in
+            `flowbench.success`.
+        image_view: Orientation of the images an agent gets unless it asks for another one.
+        initial_states: The suite's own name for how initial states are made, e.g. `"stock_v3"` or `"official"`.
+        episodes: Scenarios per task unless the user says otherwise.
+        source: Where the numbers come from.
+    """
+
+    name: str
+    horizon: int
+    settle_steps: int = 0
+    success_rule: SuccessRuleName = "first_success"
+    image_view: ImageView = "geometric"
+    initial_states: str = "seeded"
+    episodes: int = 10
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One instruction with its initial states and success rule.
+
+    Attributes:
+        suite: Name of the suite.
+        family: Name of the simulator behind the suite, e.g. `"metaworld"`; several suites may share one.
+        name: Name of the task within its suite, as the upstream project spells it.
+        instruction: The sentence given to language-conditioned agents.
+        action_spec: Layout of the action vector.
+        targets: Segmentation names of the object(s) the task is about; empty when unknown.
+    """
+
+    suite: str
+    family: str
+    name: str
+    instruction: str
+    action_spec: ActionSpec
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, order=True)
+class Scenario:
+    """One initial condition of a task, independent of camera and agent.
+
+    Attributes:
+        seed: Determines everything the simulator samples.
+        init_state: Index into the suite's stored initial states; None for suites that sample theirs from the seed.
+    """
+
+    seed: int = 0
+    init_state: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or (self.init_state is not None and self.init_state < 0):
+            raise ShapeError(f"{self} has a negative seed or index; both count from 0.")
+
+    @property
+    def key(self) -> str:
+        """Readable key within the task: `s003`, or `i007-s000` where initial states are stored."""
+        seed = f"s{self.seed:03d}"
+        return seed if self.init_state is None else f"i{self.init_state:03d}-{seed}"
