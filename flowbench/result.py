@@ -1,0 +1,67 @@
+"""What one episode came to: the line that the store keeps and the tables count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Status = Literal["success", "failure", "error"]
+STATUSES: tuple[Status, ...] = ("success", "failure", "error")
+
+
+class Outcome(NamedTuple):
+    """The part of a result that must be equal whenever the same episode is run again."""
+
+    id: str
+    status: Status
+    steps: int
+    first_success: int | None
+    total_reward: float
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """One finished episode.
+
+    Attributes:
+        id: Id of the episode.
+        suite: Name of the suite.
+        task: Name of the task.
+        camera: Text of the camera pose.
+        seed: Scenario seed.
+        init_state: Index of the stored initial state; None where there is none.
+        protocol: Name of the protocol.
+        agent: Name of the agent.
+        privileged: Whether the agent read simulator state.
+        status: `success`, `failure`, or `error` when the episode could not be carried out.
+        steps: Agent steps taken.
+        first_success: Step of the first success, counted from 1; None if there was none.
+        total_reward: Sum of the simulator's rewards.
+        seconds: Wall time of the episode, reset included.
+        agent_seconds: Wall time spent in the agent's `reset` and `act`.
+        agent_calls: Number of times the agent was asked for actions.
+        error: What went wrong, in one line; None unless `status` is `error`.
+    """
+
+    id: str
+    suite: str
+    task: str
+    camera: str
+    seed: int
+    init_state: int | None
+    protocol: str
+    agent: str
+    privileged: bool
+    status: Status
+    steps: int
+    first_success: int | None
+    total_reward: float
+    seconds: float
+    agent_seconds: float
+    agent_calls: int
+    error: str | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """What must not depend on workers, order, time or machine load."""
+        return Outcome(self.id, self.status, self.steps, self.first_success, self.total_reward)
