@@ -101,9 +101,8 @@ class TaskEnv(gymnasium.Env):
         ):
             if value not in allowed:
                 raise unknown_name(name, value, allowed)
-        self.poses = {str(pose): pose for pose in map(CameraPose.parse, config.cameras)}
-        for pose in self.poses.values():
-            suite.check_view(pose.view)
+        self.poses: dict[str, CameraPose] = {}
+        self.set_cameras(config.cameras)
         suite.check_installed()
         self.render_mode = render_mode
         self.instruction = task.instruction
@@ -114,9 +113,21 @@ class TaskEnv(gymnasium.Env):
         self._scenario: Scenario | None = None
         self._observation: Observation | None = None
         self._tracker = SuccessTracker(rules.success_rule, rules.horizon)
-        self._spaces: spaces.Dict | None = None
         low, high = (np.array(bound, dtype=np.float32) for bound in (task.action_spec.low, task.action_spec.high))
         self.action_space = spaces.Box(low, high, dtype=np.float32)
+
+    def set_cameras(self, cameras: Iterable[str]) -> None:
+        """Look through other cameras from the next observation on; the simulator stays as it is.
+
+        Raises:
+            CameraError: If a pose cannot be read.
+            UnknownName: If the suite has no such camera.
+        """
+        poses = [CameraPose.parse(camera) for camera in cameras]
+        for pose in poses:
+            self.suite.check_view(pose.view)
+        self.poses = {str(pose): pose for pose in poses}
+        self._spaces: spaces.Dict | None = None
 
     @property
     def observation_space(self) -> spaces.Dict:

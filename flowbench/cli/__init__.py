@@ -1,1 +1,86 @@
-"""Placeholder."""
+"""The command line: one verb per module, and the only place that prints and exits."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from flowbench import __version__
+from flowbench.errors import FlowBenchError
+
+#: Verb -> import string; a verb's module is imported when it is used, so that `--help` stays fast.
+COMMANDS = {
+    "eval": "flowbench.cli.eval:eval_",
+    "table": "flowbench.cli.table:table",
+    "list": "flowbench.cli.list:list_",
+    "doctor": "flowbench.cli.doctor:doctor",
+}
+
+#: Exit code of a process stopped by Ctrl-C, as shells expect it.
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is asked for, and suggests the nearest name for one that does not exist."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a verb's command."""
+        from flowbench.suite import load_object
+
+        return load_object(COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb, or say which one is nearest."""
+        from flowbench.errors import unknown_name
+
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise unknown_name("command", args[0], COMMANDS, next_step="See flowbench --help.")
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="flowbench")
+def cli() -> None:
+    r"""Evaluate robot policies that go through video, optical flow or latent skills to actions.
+
+    \b
+    First contact, without any simulator:
+      flowbench eval --agent scripted --suite toy
+    Real simulators:
+      flowbench doctor
+      flowbench eval --agent scripted --suite metaworld11 --seeds 0-4 --cameras corner,corner2 --workers 2
+      flowbench eval --agent random --suite libero10 --episodes 2
+      flowbench table results/runs/RUN --by task,camera
+
+    Exit codes: 0 done, 1 a run failed, 2 wrong usage, 5 more error episodes than --max-errors, 130 interrupted (resumable).
+    """
+
+
+def main() -> None:
+    """Run the command line and exit with the code that the design gives to the outcome."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except FlowBenchError as error:
+        click.echo(f"Error: {error}", err=True)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(
+            "Interrupted. Everything that had finished is stored; run the same command again to go on.", err=True
+        )
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away, e.g. `| head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)

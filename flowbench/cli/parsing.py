@@ -1,0 +1,65 @@
+"""Text of options to values, with errors that show the right form."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from flowbench.errors import BadValue
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Split a comma-separated list."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def parse_indices(text: str, option: str) -> tuple[int, ...]:
+    """Read indices such as `0-4` or `0,3,10-12`.
+
+    Raises:
+        BadValue: If the text has another form.
+    """
+    indices: list[int] = []
+    for part in parse_names(text):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            raise BadValue(f"{option} {text!r} is not a list of numbers and ranges such as 0-4 or 0,3,10-12.")
+        indices.extend(range(first, last + 1))
+    if not indices:
+        raise BadValue(f"{option} is empty; give numbers and ranges such as 0-4 or 0,3,10-12.")
+    return tuple(indices)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read an image size such as `320x240` (width x height).
+
+    Raises:
+        BadValue: If the text has another form.
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None:
+        raise BadValue(f"--image-size {text!r} is not of the form WIDTHxHEIGHT, e.g. 320x240.")
+    return int(match[1]), int(match[2])
+
+
+def parse_arguments(text: str) -> dict[str, Any]:
+    """Read `key=value,key=value`; values are JSON where they can be (numbers, true, null, lists), else text.
+
+    Raises:
+        BadValue: If a part has no `=`.
+    """
+    arguments: dict[str, Any] = {}
+    # A comma inside brackets or quotes belongs to a value.
+    for part in re.findall(r"(?:[^,\[{\"]|\[[^\]]*\]|\{[^}]*\}|\"[^\"]*\")+", text):
+        key, separator, value = part.partition("=")
+        if not separator or not key.strip():
+            raise BadValue(
+                f"--agent-args {text!r} has a part {part!r} that is not key=value. Write for example rule=robust,dwell=10."
+            )
+        try:
+            arguments[key.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            arguments[key.strip()] = {"True": True, "False": False, "None": None}.get(value.strip(), value.strip())
+    return arguments

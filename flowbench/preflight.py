@@ -1,0 +1,157 @@
+"""What is checked before an evaluation starts, because finding it after ten hours is worse.
+
+One episode per task is started for real: the agent is asked once, every camera is rendered, its calibration is tested
+against a second, slightly displaced view, and nothing is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flowbench.agent import ActionChunker
+from flowbench.camera import CameraOffset, CameraParams, CameraPose
+from flowbench.env import TaskEnv
+from flowbench.errors import ActionError, FlowBenchError, PreflightError, unknown_name
+from flowbench.rollout import describe_exception, seed_globals
+from flowbench.simulator import MODALITIES, RENDERED_MODALITIES, Frame
+from flowbench.spec import EpisodeSpec
+from flowbench.suite import load_object
+
+if TYPE_CHECKING:
+    from flowbench.runner import EpisodeRunner
+
+#: An image whose grey levels vary less than this (standard deviation, of 255) shows nothing.
+BLANK_STD = 1.0
+#: The second view of the calibration test: far enough to move pixels, near enough to see the same surfaces.
+SECOND_VIEW = (CameraOffset("x", 0.01), CameraOffset("yaw", 1.0))
+#: Depths of the two views must agree within this share, for most pixels that both see.
+DEPTH_AGREEMENT = 0.02
+AGREEING_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class PreflightReport:
+    """What the preflight saw.
+
+    Attributes:
+        privileged: Whether the agent reads simulator state.
+        checked: Ids of the episodes that were tried.
+        cameras: One line per camera about what it shows.
+        renderer: What draws the images; empty when nothing is rendered.
+        warnings: What will go wrong in some of the tasks.
+    """
+
+    privileged: bool
+    checked: tuple[str, ...]
+    cameras: Mapping[str, str] = field(default_factory=dict)
+    renderer: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def preflight(runner: EpisodeRunner, episodes: list[EpisodeSpec]) -> PreflightReport:
+    """Try the start of each episode.
+
+    Raises:
+        PreflightError: If the agent and the suite do not fit, a camera shows nothing, or its calibration is wrong.
+    """
+    needs = runner.agent.needs
+    name = runner.spec.agent.name
+    for modality in needs.modalities:
+        if modality not in MODALITIES:
+            raise unknown_name("modality", modality, MODALITIES, f"Agent {name}'s needs:")
+    cameras: dict[str, str] = {}
+    renderer: Mapping[str, str] = {}
+    failures: list[str] = []
+    for episode in episodes:
+        env = runner.env(episode)
+        convention = env.task.action_spec.convention
+        if needs.action_convention not in (None, convention):
+            raise PreflightError(
+                f"Agent {name} returns actions of convention {needs.action_convention!r}; suite {env.suite.name} takes "
+                f"{convention!r} ({', '.join(env.task.action_spec.labels)})."
+            )
+        failures += _try_agent(runner, env, episode)
+        if RENDERED_MODALITIES & set(env.config.modalities):
+            for camera in env.poses.values():
+                cameras.setdefault(str(camera), check_camera(env, camera))
+            if not renderer and env.suite.describe_renderer:
+                renderer = load_object(env.suite.describe_renderer)()
+    if failures and len(failures) == len(episodes):
+        raise PreflightError(failures[0])
+    checked = tuple(episode.id for episode in episodes)
+    return PreflightReport(needs.privileged, checked, cameras, renderer, tuple(failures))
+
+
+def check_camera(env: TaskEnv, pose: CameraPose) -> str:
+    """Check that a camera shows something and is calibrated, and say what it shows.
+
+    Raises:
+        PreflightError: If it is blank, inside an object, not finite, or its calibration contradicts its depth.
+    """
+    simulator = env.simulator
+    params = pose.apply(simulator.view(pose.view), simulator.workspace_center_world, *env.image_size)
+    what = f"Camera {str(pose)!r} of {env.suite.name}/{env.task.name}"
+    enclosing = getattr(simulator, "enclosing_object", lambda point_world: None)(params.camera_to_world[:3, 3])
+    if enclosing is not None:
+        raise PreflightError(f"{what} is inside an object ({enclosing}). Choose a smaller displacement.")
+    wanted = frozenset({"rgb", "depth"})
+    frame = simulator.render(pose.view, params, wanted)
+    depth_m = frame.depth_m
+    if not np.all(np.isfinite(depth_m)) or depth_m.min() < 0:
+        raise PreflightError(f"{what} gives depth that is not finite or negative; run flowbench doctor.")
+    hit = depth_m > 0
+    if frame.rgb.std() < BLANK_STD or hit.mean() < 0.01:
+        raise PreflightError(
+            f"{what} shows a blank image: it looks at nothing, or is inside an object. Choose another pose."
+        )
+    second_params = pose.displaced(*SECOND_VIEW).apply(
+        simulator.view(pose.view), simulator.workspace_center_world, *env.image_size
+    )
+    second = simulator.render(pose.view, second_params, wanted)
+    share = view_agreement(params, frame, second_params, second)
+    if share < AGREEING_SHARE:
+        raise PreflightError(
+            f"{what} is not calibrated: its depth, seen again from 1 cm and 1 degree beside it, agrees for {share:.0%} of the "
+            f"pixels; at least {AGREEING_SHARE:.0%} are expected."
+        )
+    near_m, far_m = np.percentile(depth_m[hit], [1, 99])
+    return f"depth {near_m:.2f} to {far_m:.2f} m, {hit.mean():.0%} of the pixels hit, two views agree on {share:.0%}"
+
+
+def view_agreement(first: CameraParams, frame: Frame, second: CameraParams, other: Frame) -> float:
+    """Return the share of pixels whose surface, un-projected from one view, has the depth that the other view sees there.
+
+    Pixels that leave the other image are not counted; occlusion edges count against the share, so 1.0 is not expected.
+    """
+    hit = frame.depth_m > 0
+    points_world = first.unproject_image(frame.depth_m)[hit]
+    pixels, expected_m = second.project(points_world)
+    columns, rows = np.rint(pixels).astype(int).T
+    inside = (columns >= 0) & (rows >= 0) & (columns < second.width) & (rows < second.height) & (expected_m > 0)
+    if not inside.any():
+        return 0.0
+    seen_m = other.depth_m[rows[inside], columns[inside]]
+    return float(np.mean(np.abs(seen_m - expected_m[inside]) < DEPTH_AGREEMENT * expected_m[inside]))
+
+
+def _try_agent(runner: EpisodeRunner, env: TaskEnv, episode: EpisodeSpec) -> list[str]:
+    """Ask the agent once; return what failed in a way that other episodes may survive."""
+    name = runner.spec.agent.name
+    observation, _ = env.reset(options={"scenario": episode.scenario})
+    chunker = ActionChunker(runner.agent)
+    try:
+        seed_globals(episode.agent_seed)
+        chunker.reset(env.task, env.cameras, episode.agent_seed)
+        action = chunker.act(observation)
+        env.task.action_spec.validate(action, clip=env.config.clip_actions)
+    except ActionError as error:
+        raise PreflightError(f"The first action of agent {name} on {episode.id} {error}.") from error
+    except FlowBenchError as error:
+        raise PreflightError(f"Agent {name} cannot run {episode.id}: {error}") from error
+    except Exception as error:
+        return [f"Agent {name} fails on its first look at {episode.id}. {describe_exception(error, name, 0)}"]
+    return []

@@ -1,0 +1,78 @@
+"""Videos of episodes, for people who would rather look than read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from flowbench.errors import missing_extra
+from flowbench.observation import Observation
+
+RecordMode = Literal["none", "failures", "all"]
+RECORD_MODES: tuple[RecordMode, ...] = ("none", "failures", "all")
+
+
+class Recorder:
+    """Collects the episode camera's RGB frames of one episode.
+
+    Recording reads every observation, so every step is rendered: expect an evaluation to take as long as rendering does.
+    """
+
+    def __init__(self) -> None:
+        self.frames: list[np.ndarray] = []
+
+    def add(self, observation: Observation) -> None:
+        """Keep the RGB image of the episode's camera."""
+        self.frames.append(observation.rgb())
+
+
+def check_encoder() -> None:
+    """Check that videos can be written.
+
+    Raises:
+        MissingExtra: With the command that installs the encoder.
+    """
+    try:
+        import imageio_ffmpeg  # noqa: F401
+    except ImportError as error:
+        raise missing_extra("--record", "video", error) from error
+
+
+def video_path(folder: Path, episode_id: str) -> Path:
+    """Return where the video of an episode lies in a run's folder."""
+    return folder / "videos" / (re.sub(r"[^\w.+@-]+", "_", episode_id) + ".mp4")
+
+
+def write_video(path: Path, frames: list[np.ndarray], fps: int = 20) -> None:
+    """Write RGB frames as H.264 that browsers play.
+
+    Args:
+        path: Target; it appears only when complete.
+        frames: uint8 (H, W, 3) images of one size.
+        fps: Frames per second.
+    """
+    import imageio_ffmpeg
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = frames[0].shape[:2]
+    temporary = path.with_suffix(".partial.mp4")
+    # yuv420p needs even sides; the encoder pads odd ones by one pixel.
+    writer = imageio_ffmpeg.write_frames(
+        str(temporary),
+        (width, height),
+        fps=fps,
+        codec="libx264",
+        quality=7,
+        macro_block_size=2,
+        ffmpeg_log_level="error",
+    )
+    writer.send(None)
+    try:
+        for frame in frames:
+            writer.send(np.ascontiguousarray(frame))
+    finally:
+        writer.close()
+    temporary.replace(path)
