@@ -49,6 +49,9 @@ class EnvConfig:
     clip_actions: bool = False
 
 
+DEFAULT_PASSES = (frozenset({"rgb", "depth"}), frozenset({"segmentation"}))
+
+
 class EnvState(NamedTuple):
     """Everything `TaskEnv.set_state` needs to go on from here, exactly."""
 
@@ -288,8 +291,8 @@ class TaskEnv(gymnasium.Env):
                 f"{camera}/intrinsic_cv": params.intrinsics.astype(np.float32),
                 f"{camera}/extrinsic_cv": params.world_to_camera.astype(np.float32),
             }
-        # RGB and depth come from one pass, so whoever declared both gets both; ids are a pass of their own.
-        together = {"rgb", "depth"} & set(self.config.modalities) if item != "segmentation" else {"segmentation"}
+        # Whoever declared several modalities of one render pass gets them together.
+        together = next(group for group in getattr(self.simulator, "passes", DEFAULT_PASSES) if item in group) & set(self.config.modalities)
         frame = self._render(self.poses[camera], frozenset(together))
         arrays = {"rgb": frame.rgb, "depth": frame.depth_m, "segmentation": frame.segmentation}
         return {f"{camera}/{name}": arrays[name] for name in together}

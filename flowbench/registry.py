@@ -76,8 +76,8 @@ def agent_class(name: str) -> type:
         if attribute:
             return load_object(name)
     except ModuleNotFoundError as error:
-        module, is_ours = error.name or "", name in entries
-        if is_ours:
+        module = error.name or ""
+        if name in entries and not module.startswith("flowbench"):
             raise missing_extra(f"Agent {name}", "agents", error) from error
         raise AgentError(
             f"Agent {name!r} could not be imported: no module named {module!r}. Check the spelling, and that it is "

@@ -89,6 +89,8 @@ class Simulator(Protocol):
     views: tuple[str, ...]
     workspace_center_world: np.ndarray  # (3,) metres, the point camera poses orbit about
     settle_action: np.ndarray  # (A,) the no-op of the protocol's settle steps
+    #: Rendered modalities that come from one pass, so that asking for one costs as much as asking for all of its group.
+    passes: tuple[frozenset[str], ...]
 
     def reset(self, scenario: Scenario) -> None:
         """Go to the start of a scenario: a pure function of it, whatever ran before. Settle steps are not included."""
@@ -112,8 +114,12 @@ class Simulator(Protocol):
         Args:
             name: The named view that `camera` is, or was displaced from.
             camera: Where to render from; its size is that of the render settings.
-            modalities: A subset of `RENDERED_MODALITIES`; RGB and depth come from one pass.
+            modalities: A subset of `RENDERED_MODALITIES`.
         """
+        ...
+
+    def enclosing_object(self, point_world: np.ndarray) -> str | None:
+        """Return the name of the object that a (3,) point lies inside of, or None; a camera there sees nothing useful."""
         ...
 
     def segmentation_names(self) -> Mapping[int, str]:

