@@ -1,0 +1,50 @@
+"""Agents that do not look: the floor of every table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from flowbench.agent import Needs
+from flowbench.camera import CameraParams
+from flowbench.observation import Observation
+from flowbench.task import Task
+
+
+class RandomAgent:
+    """Draws every action uniformly from the action spec.
+
+    It measures how often a task is solved by accident.
+    """
+
+    needs = Needs()
+
+    def reset(self, task: Task, cameras: Mapping[str, CameraParams], seed: int) -> None:
+        """Start a fresh generator from the seed, the only thing that the actions depend on."""
+        self._rng = np.random.default_rng(seed)
+        self._low, self._high = task.action_spec.low, task.action_spec.high
+
+    def act(self, observation: Observation) -> np.ndarray:
+        """Return one (A,) action."""
+        return self._rng.uniform(self._low, self._high)
+
+
+class ZeroAgent:
+    """Returns zero for every component, or the nearest value that the action spec allows.
+
+    It measures how often a task is solved by nobody: initial states that already satisfy the success predicate, objects
+    that fall into place, and predicates that hold too easily. Where actions are displacements the robot stands still;
+    where they are absolute poses it does not, and a success then says nothing.
+    """
+
+    needs = Needs()
+
+    def reset(self, task: Task, cameras: Mapping[str, CameraParams], seed: int) -> None:
+        """Look up the action spec."""
+        spec = task.action_spec
+        self._action = np.clip(np.zeros(spec.size), spec.low, spec.high)
+
+    def act(self, observation: Observation) -> np.ndarray:
+        """Return the same (A,) action at every step."""
+        return self._action.copy()
