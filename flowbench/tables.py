@@ -31,6 +31,8 @@ SECTIONS: tuple[Section, ...] = ("task", "camera", "task-camera", "overall")
 ErrorAccounting = Literal["exclude", "failure"]
 #: Stands in a row's task or camera when the row is an average over all of them.
 ALL = "all"
+#: Stands in the task of the one row that is an average over everything.
+OVERALL = "overall"
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Row:
 
     Attributes:
         section: What the line is an average of.
-        task: Name of the task, or `all`.
+        task: Name of the task, `all`, or `overall`.
         camera: Text of the camera pose, or `all`.
         scores: One per run; None where a run has no such cell.
     """
@@ -265,7 +267,8 @@ def _section_rows(section: Section, counted: list[pd.DataFrame]) -> list[Row]:
     groups = names.groupby(levels, sort=False) if levels else [((), names)]
     rows = []
     for key, group in groups:
-        labels = {"task": _only(names["task"]), "camera": _only(names["camera"])} | dict(zip(levels, key))
+        labels = {"task": _only(names["task"]) if levels else OVERALL, "camera": _only(names["camera"])}
+        labels |= dict(zip(levels, key))
         scores = tuple(_score(frame.iloc[group.index]) for frame in counted)
         rows.append(Row(section, labels["task"], labels["camera"], scores))
     return rows
@@ -281,8 +284,8 @@ def _score(cells: pd.DataFrame) -> Score | None:
     if cells.empty:
         return None
     rate = mean_of_cells(cells["success"].to_numpy(), cells["n"].to_numpy())
-    totals = cells.sum().astype(int)
-    return Score(rate.mean, rate.low, rate.high, rate.n, totals["success"], totals["error"], totals["missing"])
+    successes, errors, missing = (int(cells[name].sum()) for name in ("success", "error", "missing"))
+    return Score(rate.mean, rate.low, rate.high, rate.n, successes, errors, missing)
 
 
 # --- What a reader has to know ------------------------------------------------------------------------------------
@@ -347,18 +350,13 @@ def _columns(runs: Sequence[RunSummary]) -> tuple[Column, ...]:
 
 def _caption(runs: Sequence[RunSummary]) -> str:
     specs = [run.manifest.spec for run in runs]
-
-    def listed(values: Iterable[str]) -> str:
-        return ", ".join(dict.fromkeys(values))
-
-    parts = [
-        f"Suite {listed(spec.suite for spec in specs)}",
-        f"protocol {listed(spec.protocol for spec in specs)}",
-        f"render profile {listed(spec.profile for spec in specs)}",
-    ]
+    rules = dict.fromkeys(f"Suite {spec.suite}, protocol {spec.protocol}" for spec in specs)
+    rendering = dict.fromkeys(spec.profile for spec in specs)
+    parts = [*rules, f"render profile {', '.join(rendering)}"]
     if any(spec.image_view for spec in specs):
-        parts.append(f"image view {listed(spec.image_view or 'default' for spec in specs)}")
-    return ", ".join(parts) + "."
+        views = dict.fromkeys(spec.image_view or "the protocol's" for spec in specs)
+        parts.append(f"image view {', '.join(views)}")
+    return "; ".join(parts) + "."
 
 
 def _notes(

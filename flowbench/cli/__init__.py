@@ -49,7 +49,7 @@ class LazyGroup(click.Group):
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="flowbench")
 def cli() -> None:
-    r"""Evaluate robot policies that go through video, optical flow or latent skills to actions.
+    """Evaluate robot policies that go through video, optical flow or latent skills to actions.
 
     \b
     First contact, without any simulator:

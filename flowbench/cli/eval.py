@@ -81,7 +81,7 @@ TOO_MANY_ERRORS = 5
 @click.option("--quiet", is_flag=True, help="No progress bar and no table.")
 @click.pass_context
 def eval_(ctx: click.Context, **options: Any) -> None:
-    r"""Evaluate an agent on a suite and print its table.
+    """Evaluate an agent on a suite and print its table.
 
     An interrupted evaluation goes on where it stopped when the same command is run again.
 
