@@ -65,3 +65,9 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_PUBLIC})
+
+
+# Gymnasium 1.x has no plug-in entry points; ids exist once the package that owns them is imported.
+from flowbench.gym_ids import register_envs as _register_envs  # noqa: E402
+
+_register_envs()

@@ -247,6 +247,10 @@ class TaskEnv(gymnasium.Env):
         if self._simulator is not None:
             self._simulator.close()
             self._simulator = None
+        if self._observation is not None:
+            self._observation.expire()
+        # Without a simulator there is no episode to go on with.
+        self._scenario = None
 
     def _choose_scenario(self, seed: int | None, options: Mapping[str, Any]) -> Scenario:
         unknown = set(options) - {"scenario", "init_state"}
@@ -254,10 +258,16 @@ class TaskEnv(gymnasium.Env):
             raise unknown_name("reset option", unknown.pop(), ("scenario", "init_state"))
         if "scenario" in options:
             scenario = options["scenario"]
+            if not isinstance(scenario, Scenario):
+                raise BadValue(
+                    f"Reset option scenario is {scenario!r}; expected a flowbench.Scenario, e.g. Scenario(seed=3)."
+                )
         else:
             if seed is None:
                 seed = int(self.np_random.integers(2**31))
             init_state = options.get("init_state")
+            if init_state is not None and (not isinstance(init_state, (int, np.integer)) or init_state < 0):
+                raise BadValue(f"Reset option init_state is {init_state!r}; expected an index that counts from 0.")
             if init_state is None and self.suite.init_states:
                 init_state = seed % self.suite.init_states
             scenario = Scenario(seed, init_state)
@@ -292,7 +302,8 @@ class TaskEnv(gymnasium.Env):
                 f"{camera}/extrinsic_cv": params.world_to_camera.astype(np.float32),
             }
         # Whoever declared several modalities of one render pass gets them together.
-        together = next(group for group in getattr(self.simulator, "passes", DEFAULT_PASSES) if item in group) & set(self.config.modalities)
+        passes = getattr(self.simulator, "passes", DEFAULT_PASSES)
+        together = next(group for group in passes if item in group) & set(self.config.modalities)
         frame = self._render(self.poses[camera], frozenset(together))
         arrays = {"rgb": frame.rgb, "depth": frame.depth_m, "segmentation": frame.segmentation}
         return {f"{camera}/{name}": arrays[name] for name in together}
@@ -334,7 +345,12 @@ def check_scenario(suite: Suite, scenario: Scenario) -> None:
             f"Suite {suite.name} stores no initial states, so init_state {scenario.init_state} means nothing there. Choose "
             "scenarios by seed."
         )
-    if suite.init_states is not None and not 0 <= (scenario.init_state or 0) < suite.init_states:
+    if suite.init_states is not None and scenario.init_state is None:
+        raise BadValue(
+            f"Suite {suite.name} starts from stored initial states and {scenario} names none. Give one of 0 to "
+            f"{suite.init_states - 1}, e.g. Scenario(seed={scenario.seed}, init_state=0)."
+        )
+    if suite.init_states is not None and scenario.init_state >= suite.init_states:
         raise BadValue(
             f"Suite {suite.name} has initial states 0 to {suite.init_states - 1} for each task; {scenario.init_state} is not "
             "one of them."
@@ -342,7 +358,7 @@ def check_scenario(suite: Suite, scenario: Scenario) -> None:
 
 
 def _checked_size(image_size: Iterable[int]) -> tuple[int, int]:
-    size = tuple(image_size)
+    size = tuple(image_size) if isinstance(image_size, Iterable) else (image_size,)
     if len(size) != 2 or not all(isinstance(n, (int, np.integer)) and 8 <= n <= 4096 for n in size):
-        raise BadValue(f"image_size is {size}; expected (width, height), each from 8 to 4096 pixels.")
+        raise BadValue(f"image_size is {image_size}; expected (width, height), each from 8 to 4096 pixels.")
     return int(size[0]), int(size[1])

@@ -69,6 +69,10 @@ class Observation(Mapping[str, np.ndarray]):
             self._values.update(self._read(key))
         return self._values[key]
 
+    def __contains__(self, key: object) -> bool:
+        # `Mapping` would answer by reading, and so by rendering.
+        return key in self._keys
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
 

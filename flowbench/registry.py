@@ -83,7 +83,7 @@ def agent_class(name: str) -> type:
             f"Agent {name!r} could not be imported: no module named {module!r}. Check the spelling, and that it is "
             "installed or on PYTHONPATH."
         ) from error
-    except (ImportError, SyntaxError) as error:
+    except (ImportError, SyntaxError, ValueError) as error:  # ValueError: an empty module name, as in `:Class`
         raise AgentError(f"Agent {name!r} could not be imported: {error}.") from error
     step = "An agent can also be given as package.module:Class or as path/to/file.py:Class. List them: flowbench list agents"
     raise unknown_name("agent", name, entries, next_step=step)
@@ -110,12 +110,20 @@ def make_agent(name: str, arguments: dict[str, Any], *, device: str = "cpu", che
             raise unknown_name("argument", argument, parameters, f"Agent {name}", "Arguments come from --agent-args.")
     if checkpoint is not None and "checkpoint" not in parameters and not takes_any:
         raise BadValue(f"Agent {name} takes no checkpoint, but --checkpoint {checkpoint} was given.")
-    offered = {"device": device, "checkpoint": checkpoint}
-    extra = {key: value for key, value in offered.items() if key in parameters and key not in arguments}
+    wants_one = "checkpoint" in parameters and parameters["checkpoint"].default is inspect.Parameter.empty
+    if checkpoint is None and wants_one and "checkpoint" not in arguments:
+        raise BadValue(f"Agent {name} needs a checkpoint. Give it with --checkpoint PATH.")
+    # A checkpoint that was not given leaves the constructor's own default.
+    extra = {} if checkpoint is None else {"checkpoint": checkpoint}
+    if "device" in parameters and "device" not in arguments:
+        extra["device"] = device
     try:
-        agent = cls(**arguments, **extra)
+        inspect.signature(cls).bind(**arguments, **extra)
     except TypeError as error:
-        raise BadValue(f"Agent {name} could not be built from {arguments}: {error}.") from error
+        raise BadValue(
+            f"Agent {name} could not be built from {arguments}: {error}. Give it with --agent-args."
+        ) from error
+    agent = cls(**arguments, **extra)
     for member in ("needs", "reset", "act"):
         if not hasattr(agent, member):
             raise AgentError(

@@ -37,7 +37,10 @@ class SuccessTracker:
     ended: bool = False
 
     def update(self, success: bool) -> SuccessTracker:
-        """Return the tracker after one more step."""
+        """Return the tracker after one more step; once decided, an episode stays decided."""
+        if self.ended:
+            return self
+        success = bool(success)
         steps = self.steps + 1
         first = steps if success and self.first_success is None else self.first_success
         held = self.held + success

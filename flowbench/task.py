@@ -49,7 +49,7 @@ class ActionSpec:
         """
         try:
             vector = np.asarray(action, dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):  # RuntimeError: a torch tensor that requires gradients
             raise ActionError(f"is not numeric: {action!r:.80}; expected {self._expected()}") from None
         if vector.shape != (self.size,):
             raise ActionError(f"has shape {vector.shape}; expected {self._expected()}")

@@ -38,6 +38,10 @@ class Shape(Protocol):
         """Return the (3, N) outward unit normals at (3, N) points of the surface."""
         ...
 
+    def contains(self, point: np.ndarray) -> bool:
+        """Return whether a (3,) point lies inside."""
+        ...
+
 
 @dataclass(frozen=True)
 class Box:
@@ -68,6 +72,10 @@ class Box:
         normals = np.zeros_like(points)
         normals[axis, each] = np.sign(scaled[axis, each])
         return normals
+
+    def contains(self, point: np.ndarray) -> bool:
+        """See `Shape`."""
+        return bool(np.all(np.abs(point) <= self.half_m))
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,10 @@ class Cylinder:
         normals[2, on_cap] = np.sign(z[on_cap])
         return normals
 
+    def contains(self, point: np.ndarray) -> bool:
+        """See `Shape`."""
+        return bool(np.hypot(point[0], point[1]) <= self.side_m and abs(point[2]) <= self.half_m)
+
 
 @dataclass(frozen=True)
 class Sphere:
@@ -124,6 +136,10 @@ class Sphere:
     def normals(self, points: np.ndarray) -> np.ndarray:
         """See `Shape`."""
         return points / self.radius_m
+
+    def contains(self, point: np.ndarray) -> bool:
+        """See `Shape`."""
+        return bool(np.linalg.norm(point) <= self.radius_m)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ class ToySimulator:
     """
 
     views = ("front", "side", "wrist")
+    passes = (frozenset({"rgb", "depth"}), frozenset({"segmentation"}))
     # What a privileged agent needs to know besides the state, metres.
     step_m = STEP_M
     block_half_m = BLOCK_HALF_M
@@ -64,6 +65,13 @@ class ToySimulator:
     def render(self, name: str, camera: CameraParams, modalities: frozenset[str]) -> Frame:
         """See `Simulator.render`."""
         return scene.draw(self._task_name, self._state, camera, modalities, self._profile)
+
+    def enclosing_object(self, point_world: np.ndarray) -> str | None:
+        """See `Simulator.enclosing_object`."""
+        for body in scene.solids(self._task_name, self._state):
+            if body.shape.contains(body.to_local(np.reshape(point_world, (3, 1)))[:, 0]):
+                return body.name
+        return None
 
     def segmentation_names(self) -> Mapping[int, str]:
         """See `Simulator.segmentation_names`."""
