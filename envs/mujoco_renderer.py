@@ -35,6 +35,9 @@ _FOVY_TOLERANCE_DEG = 1e-9
 _FAST_FLAGS = {mujoco.mjtRndFlag.mjRND_SHADOW: False, mujoco.mjtRndFlag.mjRND_REFLECTION: False}
 _ID_FLAGS = {mujoco.mjtRndFlag.mjRND_SEGMENT: True, mujoco.mjtRndFlag.mjRND_IDCOLOR: True}
 
+#: What `Simulator.passes` is for a suite that renders with this module.
+PASSES = (frozenset({"rgb"}), frozenset({"depth", "segmentation"}))
+
 
 class MujocoFrame(NamedTuple):
     """What one camera sees; what was not asked for is None.
