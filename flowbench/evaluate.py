@@ -19,7 +19,7 @@ from flowbench.store import ResultStore, Run
 from flowbench.workers import WorkerPool, preflight_in_process
 
 #: Tasks that the preflight tries; with `thorough` it tries all.
-PREFLIGHT_TASKS = 12
+PREFLIGHT_TASKS = 4
 #: Building a simulator, and a software-rendered frame per camera, per task.
 PREFLIGHT_TIMEOUT_PER_TASK_S = 120.0
 ERRORS_NAME = "errors.log"
