@@ -32,6 +32,7 @@ APT_COMMAND = f"sudo apt-get update && sudo apt-get install -y --no-install-reco
 #: A cold first import of a simulator, with two of them sharing a slow disk and one core, takes less.
 PROBE_TIMEOUT_S = 60.0
 PROBE_SIZE = (64, 48)
+_PROBE_CODE = "from flowbench.doctor import probe_and_report; probe_and_report('{suite}')"
 
 #: Environment variables that decide how images are made and where programs run.
 SHOWN_VARIABLES = (
@@ -139,7 +140,9 @@ def _check_family(suites: list[Suite], timeout_s: float, asked_for: bool) -> Sui
     result = run_probe(first.name, timeout_s)
     if "error" in result:
         problems.append(result["error"])
-        next_steps += [APT_COMMAND] if result.get("rendering") else []
+        if result.get("rendering"):
+            # With a back end chosen by hand, the choice is the first suspect.
+            next_steps.append("unset MUJOCO_GL" if os.environ.get("MUJOCO_GL") else APT_COMMAND)
     return SuiteCheck(
         first.family,
         names,
@@ -190,8 +193,7 @@ def run_probe(suite: str, timeout_s: float) -> dict[str, Any]:
     Returns:
         `seconds`, `renderer`, `task` and `camera`; or `error`, one sentence, and `rendering`, whether it is OpenGL's.
     """
-    code = f"from flowbench.doctor import probe_and_report; probe_and_report({suite!r})"
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-c", _PROBE_CODE.format(suite=suite)]
     try:
         child = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=timeout_s

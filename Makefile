@@ -1,0 +1,63 @@
+# Two commands do all set-up on a fresh machine: `make demo` and `make test`.
+SHELL := /bin/sh
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUNS := results/runs
+
+# The first interpreter that the simulators support (Meta-World 3.1.1 has no release for 3.14). Override: make PYTHON=...
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
+	if $$name -c '$(SUPPORTED)' >/dev/null 2>&1; then echo $$name; break; fi; done)
+
+# All tests with SLOW=1, and where continuous integration sets CI; else those that take seconds.
+PYTEST_MARKS := $(if $(SLOW)$(CI),-m '',)
+
+.PHONY: help demo test lint format clean
+
+help:
+	@echo "make demo    install everything and evaluate a few real Meta-World and LIBERO episodes"
+	@echo "make test    install everything and run the tests (SLOW=1: all of them)"
+	@echo "make lint    check style;  make format: correct it"
+	@echo "make clean   remove $(VENV), build products and caches; results stay"
+
+# Running it again goes on where it stopped, and prints the tables at once when all is done.
+demo: $(VENV)/.demo-installed
+	$(BIN)/flowbench doctor
+	$(BIN)/flowbench eval --agent scripted --suite metaworld11 --cameras corner --limit 11 --out $(RUNS)/demo-metaworld11-scripted --quiet
+	$(BIN)/flowbench eval --agent random --suite libero10 --limit 4 --out $(RUNS)/demo-libero10-random --quiet
+	@echo
+	$(BIN)/flowbench table $(RUNS)/demo-metaworld11-scripted
+	@echo
+	$(BIN)/flowbench table $(RUNS)/demo-libero10-random
+
+test: $(VENV)/.dev-installed
+	$(BIN)/python -m pytest $(PYTEST_MARKS) $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev-installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@PYTHON="$(PYTHON)" tools/install_system_packages.sh
+	@python="$(PYTHON)"; : "$${python:=python3}"; \
+	$$python -c '$(SUPPORTED)' || { \
+		echo "FlowBench needs Python 3.11, 3.12 or 3.13, and $$python is not one. Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; \
+		exit 1; }; \
+	$$python -m venv $(VENV)
+
+# Installed again whenever pyproject.toml changes.
+$(VENV)/.demo-installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[metaworld,libero]'
+	@touch $@
+
+$(VENV)/.dev-installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.demo-installed
