@@ -37,7 +37,7 @@ FRICTION_ARM_M = (math.sqrt(2) + math.log(1 + math.sqrt(2))) / 6 * 2 * BLOCK_HAL
 #: Motion is resolved in pieces of this size, so that a finger never jumps into the block by more than its radius.
 _SUBSTEP_M = 0.0025
 #: Contacts of both fingers are resolved in turn this many times; what overlap is left then means that they squeeze.
-_CONTACT_SWEEPS = 6
+_CONTACT_SWEEPS = 40
 _SQUEEZE_M = 2e-4
 
 
