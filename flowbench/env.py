@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -112,6 +113,16 @@ class TaskEnv(gymnasium.Env):
         self.image_size = _checked_size(config.image_size or suite.image_size)
         image_view = config.image_view or rules.image_view
         self._mirror = image_view == "policy" and suite.policy_view_mirrored
+        self._keys = (
+            *(
+                f"{camera}/{key}"
+                for camera in self.poses
+                for modality in config.modalities
+                for key in (("intrinsic_cv", "extrinsic_cv") if modality == "calibration" else (modality,))
+            ),
+            "proprio",
+        )
+        self._calibrations = {name: partial(self._camera_params, name) for name in self.poses}
         self._simulator: Simulator | None = None
         self._scenario: Scenario | None = None
         self._observation: Observation | None = None
@@ -275,16 +286,10 @@ class TaskEnv(gymnasium.Env):
         return scenario
 
     def _observe(self) -> Observation | dict[str, np.ndarray]:
-        keys = tuple(
-            f"{camera}/{key}"
-            for camera in self.poses
-            for modality in self.config.modalities
-            for key in (("intrinsic_cv", "extrinsic_cv") if modality == "calibration" else (modality,))
-        )
         self._observation = Observation(
-            keys=(*keys, "proprio"),
+            keys=self._keys,
             read=self._read,
-            cameras={name: lambda name=name: self._camera_params(name) for name in self.poses},
+            cameras=self._calibrations,
             instruction=self.task.instruction,
             step=self._tracker.steps,
             simulator=self.simulator if self.config.privileged else None,
@@ -326,7 +331,7 @@ class TaskEnv(gymnasium.Env):
         info: dict[str, Any] = {
             "is_success": self._tracker.succeeded,
             "success_now": bool(success_now),
-            "instruction": self.task.instruction,
+            "instruction": self.instruction,
             "scenario": self._scenario.key,
         }
         if "segmentation" in self.config.modalities:

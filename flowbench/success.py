@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from flowbench.task import SuccessRuleName
 
@@ -10,8 +10,7 @@ from flowbench.task import SuccessRuleName
 AVDC_HELD_STEPS = 10
 
 
-@dataclass(frozen=True)
-class SuccessTracker:
+class SuccessTracker(NamedTuple):
     """Follows one episode's success predicate, step by step.
 
     `first_success`: the episode ends, successfully, at the first step whose predicate holds.
@@ -48,7 +47,7 @@ class SuccessTracker:
             ended = first is not None
         else:
             ended = first is not None and (held >= AVDC_HELD_STEPS or not success)
-        return replace(self, steps=steps, first_success=first, held=held, ended=ended)
+        return SuccessTracker(self.rule, self.horizon, steps, first, held, ended)
 
     @property
     def succeeded(self) -> bool:

@@ -51,6 +51,10 @@ class ActionSpec:
             vector = np.asarray(action, dtype=np.float64)
         except (TypeError, ValueError, RuntimeError):  # RuntimeError: a torch tensor that requires gradients
             raise ActionError(f"is not numeric: {action!r:.80}; expected {self._expected()}") from None
+        # Plain comparisons for the ordinary action: a dozen NumPy calls would cost a tenth of a Meta-World step.
+        in_range = (low <= value <= high for low, value, high in zip(self.low, vector.flat, self.high, strict=False))
+        if vector.shape == (self.size,) and all(in_range):
+            return vector.copy()
         if vector.shape != (self.size,):
             raise ActionError(f"has shape {vector.shape}; expected {self._expected()}")
         if not np.all(np.isfinite(vector)):

@@ -40,4 +40,4 @@ class MetaWorldExpert:
     def act(self, observation: Observation) -> np.ndarray:
         """Return the (4,) action for the simulator's present state."""
         simulator = cast(_RawObservationSource, observation.simulator)
-        return np.clip(self._policy.get_action(simulator.raw_observation()), -1.0, 1.0)
+        return np.minimum(np.maximum(self._policy.get_action(simulator.raw_observation()), -1.0), 1.0)
