@@ -105,7 +105,7 @@ class TaskEnv(gymnasium.Env):
         ):
             if value not in allowed:
                 raise unknown_name(name, value, allowed)
-        self.poses: dict[str, CameraPose] = {}
+        self._observation: Observation | None = None
         self.set_cameras(config.cameras)
         suite.check_installed()
         self.render_mode = render_mode
@@ -113,19 +113,8 @@ class TaskEnv(gymnasium.Env):
         self.image_size = _checked_size(config.image_size or suite.image_size)
         image_view = config.image_view or rules.image_view
         self._mirror = image_view == "policy" and suite.policy_view_mirrored
-        self._keys = (
-            *(
-                f"{camera}/{key}"
-                for camera in self.poses
-                for modality in config.modalities
-                for key in (("intrinsic_cv", "extrinsic_cv") if modality == "calibration" else (modality,))
-            ),
-            "proprio",
-        )
-        self._calibrations = {name: partial(self._camera_params, name) for name in self.poses}
         self._simulator: Simulator | None = None
         self._scenario: Scenario | None = None
-        self._observation: Observation | None = None
         self._tracker = SuccessTracker(rules.success_rule, rules.horizon)
         low, high = (np.array(bound, dtype=np.float32) for bound in (task.action_spec.low, task.action_spec.high))
         self.action_space = spaces.Box(low, high, dtype=np.float32)
@@ -140,8 +129,21 @@ class TaskEnv(gymnasium.Env):
         poses = [CameraPose.parse(camera) for camera in cameras]
         for pose in poses:
             self.suite.check_view(pose.view)
+        if self._observation is not None:
+            self._observation.expire()
         self.poses = {str(pose): pose for pose in poses}
         self._spaces: spaces.Dict | None = None
+        # Made once, because an observation is made at every step.
+        self._keys = (
+            *(
+                f"{camera}/{key}"
+                for camera in self.poses
+                for modality in self.config.modalities
+                for key in (("intrinsic_cv", "extrinsic_cv") if modality == "calibration" else (modality,))
+            ),
+            "proprio",
+        )
+        self._calibrations = {name: partial(self._camera_params, name) for name in self.poses}
 
     @property
     def observation_space(self) -> spaces.Dict:

@@ -466,3 +466,20 @@ def test_cameras_are_calibrated_parameters():
     env.reset(seed=0)
     assert list(env.cameras) == ["front+yaw5", "wrist"]
     assert all(isinstance(params, CameraParams) for params in env.cameras.values())
+
+
+def test_other_cameras_can_be_chosen_without_building_the_simulator_again():
+    env = flowbench.make("toy", "reach", cameras=("front",), modalities=("rgb", "calibration"), lazy=True)
+    first, _ = env.reset(seed=0)
+    simulator = env.simulator
+    env.set_cameras(("side+yaw5", "wrist"))
+    with pytest.raises(StaleObservation):
+        first.rgb()
+    observation, _ = env.reset(seed=0)
+    assert env.simulator is simulator
+    assert set(observation) == {
+        *(f"{camera}/{key}" for camera in ("side+yaw5", "wrist") for key in ("rgb", "intrinsic_cv", "extrinsic_cv")),
+        "proprio",
+    }
+    assert observation.camera == "side+yaw5"
+    assert env.observation_space.contains(dict(observation))
