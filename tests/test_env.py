@@ -8,7 +8,7 @@ import pytest
 import flowbench
 from flowbench.camera import CameraParams
 from flowbench.env import EnvConfig, TaskEnv, check_scenario
-from flowbench.errors import ActionError, BadValue, FlowBenchError, MissingExtra, UnknownName
+from flowbench.errors import ActionError, BadValue, FlowBenchError, MissingExtra, StaleObservation, UnknownName
 from flowbench.registry import get_suite
 from flowbench.task import ProtocolRules, Scenario
 
