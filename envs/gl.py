@@ -21,6 +21,8 @@ APT_PACKAGES = "libegl1 libgl1 libopengl0 libgl1-mesa-dri"
 DISABLED = "disable"
 
 _OFF_VALUES = ("disable", "disabled", "off", "false", "0")
+#: What MuJoCo 3.3 accepts on Linux besides the two above it (mujoco/gl_context.py).
+_OTHER_VALUES = ("glfw", "glx", "enable", "enabled", "on", "true", "1")
 _LIBRARIES = {"egl": ("libEGL.so.1", "libEGL.so"), "osmesa": ("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so")}
 
 #: Set when MUJOCO_EGL_DEVICE_ID was derived here, so that a wrong guess can be taken back.
@@ -54,6 +56,9 @@ def configure_rendering() -> str:
     Returns:
         The value of `MUJOCO_GL`; `"disable"` when no library was found. Empty on systems other than Linux, where MuJoCo
         has only one choice.
+
+    Raises:
+        RenderingUnavailable: If the user's `MUJOCO_GL` is a word that MuJoCo does not know.
     """
     if not sys.platform.startswith("linux"):
         return os.environ.get("MUJOCO_GL", "")
@@ -62,6 +67,10 @@ def configure_rendering() -> str:
     if not os.environ.get("MUJOCO_GL", "").strip():
         os.environ["MUJOCO_GL"] = _find_backend()
     chosen = backend()
+    if chosen not in (*_LIBRARIES, *_OFF_VALUES, *_OTHER_VALUES):
+        raise RenderingUnavailable(
+            f"MUJOCO_GL={chosen} is no rendering backend of MuJoCo's. Set it to egl or osmesa, or unset it and let FlowBench choose."
+        )
     if chosen in _LIBRARIES:
         # MUJOCO_GL decides: with a different PYOPENGL_PLATFORM `import mujoco` itself fails.
         os.environ["PYOPENGL_PLATFORM"] = chosen

@@ -78,6 +78,7 @@ def evaluate(spec: EvalSpec, folder: Path, options: EvalOptions | None = None) -
             spec,
             command=command_line(),
             privileged=report.privileged,
+            modalities=report.modalities,
             device=options.device,
             renderer=report.renderer,
         )

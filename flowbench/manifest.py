@@ -34,6 +34,7 @@ class RunManifest:
         spec: The evaluation.
         command: The command line that started it.
         privileged: Whether the agent reads simulator state.
+        modalities: What the agent sees of each camera; empty for an agent that looks at nothing.
         created: UTC time at which the run was started, ISO 8601.
         versions: Installed version of each package that can change a result.
         commit: Commit of the source tree FlowBench runs from; None outside a checkout.
@@ -47,6 +48,7 @@ class RunManifest:
     spec: EvalSpec
     command: str
     privileged: bool
+    modalities: tuple[str, ...]
     created: str
     versions: Mapping[str, str]
     commit: str | None
@@ -58,7 +60,14 @@ class RunManifest:
 
     @classmethod
     def collect(
-        cls, spec: EvalSpec, *, command: str, privileged: bool, device: str, renderer: Mapping[str, str]
+        cls,
+        spec: EvalSpec,
+        *,
+        command: str,
+        privileged: bool,
+        modalities: tuple[str, ...] = (),
+        device: str = "cpu",
+        renderer: Mapping[str, str] | None = None,
     ) -> RunManifest:
         """Describe this process, machine and source tree."""
         commit, dirty = _source_commit()
@@ -69,7 +78,19 @@ class RunManifest:
             "cpus": str(os.cpu_count()),
         }
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(spec, command, privileged, created, installed_versions(), commit, dirty, system, renderer, device)
+        return cls(
+            spec=spec,
+            command=command,
+            privileged=privileged,
+            modalities=modalities,
+            created=created,
+            versions=installed_versions(),
+            commit=commit,
+            dirty=dirty,
+            platform=system,
+            renderer=renderer or {},
+            device=device,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object from which `from_json` makes an equal manifest."""
@@ -91,6 +112,7 @@ class RunManifest:
         digest = values.pop("spec_digest", None)
         try:
             values["spec"] = EvalSpec.from_json(values["spec"])
+            values["modalities"] = tuple(values["modalities"])
             manifest = cls(**values)
         except (TypeError, KeyError) as error:
             raise StoreError(f"The manifest is incomplete or has unknown fields ({error}).") from error

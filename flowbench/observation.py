@@ -31,6 +31,9 @@ class Observation(Mapping[str, np.ndarray]):
         step: Number of agent steps taken before this observation.
     """
 
+    # One is made at every step, between steps of 0.2 ms.
+    __slots__ = ("_cameras", "_keys", "_read", "_simulator", "_stale", "_values", "camera", "instruction", "step")
+
     def __init__(
         self,
         keys: tuple[str, ...],

@@ -39,6 +39,7 @@ class PreflightReport:
 
     Attributes:
         privileged: Whether the agent reads simulator state.
+        modalities: What the agent sees of each camera.
         checked: Ids of the episodes that were tried.
         cameras: One line per camera about what it shows.
         renderer: What draws the images; empty when nothing is rendered.
@@ -46,6 +47,7 @@ class PreflightReport:
     """
 
     privileged: bool
+    modalities: tuple[str, ...]
     checked: tuple[str, ...]
     cameras: Mapping[str, str] = field(default_factory=dict)
     renderer: Mapping[str, str] = field(default_factory=dict)
@@ -79,11 +81,11 @@ def preflight(runner: EpisodeRunner, episodes: list[EpisodeSpec]) -> PreflightRe
             for camera in env.poses.values():
                 cameras.setdefault(str(camera), check_camera(env, camera))
             if not renderer and env.suite.describe_renderer:
-                renderer = load_object(env.suite.describe_renderer)()
+                renderer = load_object(env.suite.describe_renderer)()._asdict()
     if failures and len(failures) == len(episodes):
         raise PreflightError(failures[0])
     checked = tuple(episode.id for episode in episodes)
-    return PreflightReport(needs.privileged, checked, cameras, renderer, tuple(failures))
+    return PreflightReport(needs.privileged, tuple(needs.modalities), checked, cameras, renderer, tuple(failures))
 
 
 def check_camera(env: TaskEnv, pose: CameraPose) -> str:

@@ -34,7 +34,8 @@ class Suite:
         policy_view_mirrored: Whether the images that published checkpoints of this suite were trained on are mirrored
             horizontally; that is the `policy` image view.
         prepare: Import string `module:function` of what must run in a process before the simulator is imported.
-        describe_renderer: Import string `module:function` that returns what draws the images, as a mapping of strings.
+        describe_renderer: Import string `module:function` that returns what draws the images, as a NamedTuple of
+            strings.
         version: Raised when an episode id of this suite no longer means the same episode.
     """
 

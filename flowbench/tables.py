@@ -380,6 +380,12 @@ def _notes(
             notes.append(f"{column.name} is not finished: {missing} of {total} episodes have no result yet.")
     if any(column.privileged for column in columns):
         notes.append("privileged: the agent reads the simulator's state; not comparable with agents that see images.")
+    blind = [run.name for run in runs if not run.manifest.modalities and len(run.manifest.spec.cameras) > 1]
+    if blind:
+        notes.append(
+            f"{', '.join(blind)}: the agent looks at no image, so its episodes repeat from camera to camera; intervals over "
+            "several cameras are narrower than its scenarios warrant."
+        )
     if mixed:
         notes.append(f"Not comparable, shown together on request. {'; '.join(mixed)}.")
     if fast := [column.name for column in columns if column.profile == "fast"]:

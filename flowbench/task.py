@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -137,7 +138,7 @@ class Scenario:
         if self.seed < 0 or (self.init_state is not None and self.init_state < 0):
             raise ShapeError(f"{self} has a negative seed or index; both count from 0.")
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Readable key within the task: `s003`, or `i007-s000` where initial states are stored."""
         seed = f"s{self.seed:03d}"

@@ -115,6 +115,7 @@ def _suite(name: str, upstream_suite: str, horizon: int, views: tuple[str, ...])
         init_states=50,
         policy_view_mirrored=True,
         prepare="flowbench.envs.gl:configure_rendering",
+        describe_renderer="flowbench.envs.gl:describe",
     )
 
 

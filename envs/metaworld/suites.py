@@ -163,6 +163,7 @@ METAWORLD_MT50 = Suite(
     extra="metaworld",
     policy_view_mirrored=True,
     prepare="flowbench.envs.gl:configure_rendering",
+    describe_renderer="flowbench.envs.gl:describe",
 )
 
 METAWORLD_MT10 = METAWORLD_MT50.subset("metaworld-mt10", MT10_TASKS)
