@@ -1,0 +1,67 @@
+"""Two workers against one on the same episodes: what a second core is worth when every step is rendered.
+
+Run as `python benchmarks/workers.py [SUITE] [STEPS]` on an otherwise idle machine with two or more cores.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from flowbench import Needs
+from flowbench.evaluate import EvalOptions, evaluate
+from flowbench.registry import get_suite
+from flowbench.spec import AgentSpec, EvalSpec
+
+
+class Looker:
+    """Looks at RGB-D at every step and moves at random."""
+
+    needs = Needs(modalities=("rgb", "depth"))
+
+    def reset(self, task, cameras, seed):
+        """Seed the moves."""
+        self._rng, self._size = np.random.default_rng(seed), task.action_spec.size
+
+    def act(self, observation):
+        """Look, then move."""
+        observation.rgb(), observation.depth_m()
+        return self._rng.uniform(-1, 1, self._size)
+
+
+def seconds(suite_name: str, steps: int, workers: int) -> float:
+    """Return the wall time of an evaluation of two tasks, preflight and start-up included."""
+    suite = get_suite(suite_name)
+    spec = EvalSpec(
+        suite=suite.name,
+        protocol=suite.default_protocol,
+        agent=AgentSpec(f"{Path(__file__)}:Looker"),
+        tasks=tuple(task.name for task in suite.tasks[:2]),
+        cameras=(suite.default_view,),
+        seeds=tuple(range(8)) if suite.init_states is None else (0,),
+        init_states=None if suite.init_states is None else tuple(range(8)),
+        max_steps=steps,
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        start = time.perf_counter()
+        evaluate(spec, Path(scratch) / "run", EvalOptions(workers=workers, progress=False))
+        return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print one Markdown row; start-up and preflight are included in both times."""
+    suite_name = sys.argv[1] if len(sys.argv) > 1 else "metaworld11"
+    steps = int(sys.argv[2]) if len(sys.argv) > 2 else 150
+    one_s, two_s, one_again_s, two_again_s = (seconds(suite_name, steps, workers) for workers in (1, 2, 1, 2))
+    one_s, two_s = min(one_s, one_again_s), min(two_s, two_again_s)
+    command = f"python benchmarks/workers.py {suite_name} {steps}"
+    times = f"{one_s / two_s:.2f}x ({one_s:.0f} s, {two_s:.0f} s)"
+    print(f"| two workers against one, {suite_name}, RGB-D at every step | {times} | `{command}` |")
+
+
+if __name__ == "__main__":
+    main()
