@@ -23,10 +23,10 @@ from flowbench.errors import FlowBenchError, RenderingUnavailable
 from flowbench.registry import get_suite, suite_names
 from flowbench.suite import Suite, load_object
 
-#: Debian and Ubuntu packages that software rendering needs: dispatch libraries, Mesa's EGL and its software rasteriser,
-#: and the two libraries that OpenCV's wheel (a dependency of the simulators) loads. tools/install_system_libraries.sh
-#: installs the same list.
-APT_PACKAGES = ("libegl1", "libgl1", "libopengl0", "libgl1-mesa-dri", "libglib2.0-0")
+#: Debian and Ubuntu packages that rendering without a display needs: EGL (brings Mesa's), the OpenGL entry points that
+#: MuJoCo, PyOpenGL and older OpenCV wheels load, and Mesa's software rasteriser. tools/install_system_packages.sh installs
+#: the same list.
+APT_PACKAGES = ("libegl1", "libgl1", "libopengl0", "libgl1-mesa-dri")
 APT_COMMAND = f"sudo apt-get update && sudo apt-get install -y --no-install-recommends {' '.join(APT_PACKAGES)}"
 
 #: A cold first import of a simulator, with two of them sharing a slow disk and one core, takes less.

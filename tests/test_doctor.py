@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flowbench import doctor
+from flowbench.envs.gl import APT_PACKAGES
 from flowbench.errors import UnknownName
 from flowbench.registry import get_suite, suite_names
 from flowbench.suite import Suite
@@ -149,9 +150,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     assert problem == f"{tmp_path} cannot be written (Permission denied); give runs a folder with flowbench eval --out."
 
 
-def test_the_shell_script_installs_the_same_packages():
+def test_every_place_that_names_system_packages_names_the_same():
     script = (ROOT / "tools" / "install_system_packages.sh").read_text()
     assert re.search(r'^GL_PACKAGES="(.*)"$', script, re.M)[1].split() == list(doctor.APT_PACKAGES)
+    assert APT_PACKAGES.split() == list(doctor.APT_PACKAGES)
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    assert all(f"`{package}`" in page for package in doctor.APT_PACKAGES)
 
 
 @pytest.mark.parametrize("suite", ["metaworld11", "libero10"])

@@ -6,7 +6,7 @@
 #
 # The same list is APT_PACKAGES in flowbench/doctor.py (tests/test_doctor.py compares them).
 set -u
-GL_PACKAGES="libegl1 libgl1 libopengl0 libgl1-mesa-dri libglib2.0-0"
+GL_PACKAGES="libegl1 libgl1 libopengl0 libgl1-mesa-dri"
 
 has_library() {
     PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null | grep -q "$1"
@@ -24,7 +24,7 @@ has_egl_vendor() {
 
 missing=""
 if [ "$(uname -s)" = Linux ]; then
-    for library in libEGL.so.1 libGL.so.1 libOpenGL.so.0 libgthread-2.0.so.0; do
+    for library in libEGL.so.1 libGL.so.1 libOpenGL.so.0; do
         has_library "$library" || missing="$GL_PACKAGES"
     done
     has_egl_vendor || missing="$GL_PACKAGES"
