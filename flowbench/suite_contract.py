@@ -1,0 +1,458 @@
+"""The suite contract, checked on the simulator itself: pictures, calibration, determinism, state."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flowbench.camera import CameraOffset, CameraParams, CameraPose
+from flowbench.contracts import ContractViolation, closing, differing_field, require, same
+from flowbench.env import DEFAULT_PASSES, EnvConfig, TaskEnv
+from flowbench.errors import ActionError
+from flowbench.observation import Observation
+from flowbench.registry import get_suite
+from flowbench.simulator import MODALITIES, Frame, Simulator
+from flowbench.suite import Suite
+from flowbench.task import Scenario
+
+#: The displaced camera of the two-view test. It turns about both image axes, because an image that is upside down (or
+#: mirrored) agrees with itself under turns about the other axis alone.
+SECOND_VIEW = (CameraOffset("yaw", 5.0), CameraOffset("pitch", 4.0), CameraOffset("x", 0.02))
+#: Depth seen from two views agrees when it differs by less than this share, or by less than this length.
+DEPTH_AGREEMENT = 0.01
+DEPTH_AGREEMENT_M = 0.003
+#: Share of the points in both views whose depth must agree; the rest is left for occlusion edges.
+AGREEING_POINTS = 0.9
+#: Objects with fewer visible pixels than this are too small for a statement about their share.
+SMALL_OBJECT_PX = 25
+#: Mean over the objects of the share of their points that meet the same object in the second view. Thin objects lose
+#: many of their pixels to edges, so it is lower.
+AGREEING_OBJECTS = 0.7
+#: An image whose grey levels vary less than this (standard deviation, of 255) shows nothing.
+BLANK_STD = 1.0
+
+
+def check_suite(
+    suite: Suite | str,
+    *,
+    tasks: Sequence[str] | None = None,
+    cameras: Sequence[str] | None = None,
+    scenarios: Sequence[Scenario] | None = None,
+) -> None:
+    """Check that a suite keeps the promises the harness relies on.
+
+    Every task is built, reset, stepped and rendered in this process.
+
+    Args:
+        suite: The suite, or the name of an installed one.
+        tasks: Names of the tasks to check; None checks the first.
+        cameras: Camera poses to check; None checks every named view.
+        scenarios: At least two different scenarios; None takes the first two.
+
+    Raises:
+        ContractViolation: With what is wrong and how to mend it.
+        MissingExtra: If the simulator is not installed.
+
+    Example:
+        >>> from flowbench.testing import check_suite
+        >>> check_suite("toy", tasks=("push",), cameras=("front",))
+    """
+    suite = get_suite(suite) if isinstance(suite, str) else suite
+    for name in suite.views:
+        require("+" not in name, f"Suite {suite.name} has a view {name!r}; '+' separates offsets. Rename the view.")
+    if suite.default_view not in suite.views:
+        raise ContractViolation(
+            f"Suite {suite.name} has default view {suite.default_view!r}, which is not one of its views {suite.views}."
+        )
+    scenarios = tuple(scenarios or (Scenario(seed, seed if suite.init_states else None) for seed in (0, 1)))
+    for task_name in tasks or (suite.tasks[0].name,):
+        _SuiteCheck(suite, task_name, tuple(cameras or suite.views), scenarios).run()
+
+
+class _SuiteCheck:
+    """The checks of one task."""
+
+    def __init__(self, suite: Suite, task_name: str, cameras: tuple[str, ...], scenarios: tuple[Scenario, ...]) -> None:
+        self.suite, self.cameras, self.scenarios = suite, cameras, scenarios
+        self.task = suite.task(task_name)
+        self.rules = suite.rules()
+        self.what = f"Suite {suite.name}, task {task_name}:"
+        self.env = self.make()
+
+    def make(self, **config: Any) -> TaskEnv:
+        # Lazy: a frame costs more than everything else here.
+        config = {"cameras": self.cameras, "modalities": MODALITIES, "lazy": True} | config
+        return TaskEnv(self.suite, self.task, self.rules, EnvConfig(**config))
+
+    def run(self) -> None:
+        with closing(self.env):
+            self.check_simulator()
+            self.check_task()
+            observation = self.check_observations()
+            self.check_pictures(observation)
+            self.check_calibration()
+            self.check_actions()
+            self.check_determinism()
+            self.check_state()
+            geometric, cameras = dict(self.reset(self.scenarios[0])), self.env.cameras
+        # Only now: two simulators in one process may share an OpenGL context, and must not.
+        with closing(self.make(image_view="policy")) as policy:
+            self.check_image_view(policy, geometric, cameras)
+            self.check_close(policy.simulator)
+
+    def require(self, holds: bool, sentence: str) -> None:
+        require(holds, f"{self.what} {sentence}")
+
+    def reset(self, scenario: Scenario) -> Observation:
+        return self.env.reset(options={"scenario": scenario})[0]
+
+    def actions(self, count: int) -> np.ndarray:
+        """Return (count, A) random actions, always the same."""
+        spec = self.task.action_spec
+        return np.random.default_rng(0).uniform(spec.low, spec.high, (count, spec.size))
+
+    def check_simulator(self) -> None:
+        simulator = self.env.simulator
+        # `passes` and `enclosing_object` have defaults where they are used.
+        required = ("views", "workspace_center_world", "settle_action", "reset", "step", "proprio", "view", "render")
+        required += ("segmentation_names", "get_state", "set_state", "close")
+        for member in required:
+            self.require(
+                hasattr(simulator, member),
+                f"its simulator has no {member!r}. Add it as `flowbench.simulator.Simulator` describes.",
+            )
+        self.require(
+            set(simulator.views) >= set(self.suite.views),
+            f"the suite declares views {self.suite.views} and the simulator has {simulator.views}. Declare what exists.",
+        )
+        center = np.asarray(simulator.workspace_center_world)
+        self.require(
+            center.shape == (3,) and bool(np.all(np.isfinite(center))),
+            f"workspace_center_world is {center}; expected a (3,) point in metres.",
+        )
+        passes = getattr(simulator, "passes", DEFAULT_PASSES)
+        grouped = sorted(modality for group in passes for modality in group)
+        self.require(
+            grouped == ["depth", "rgb", "segmentation"],
+            f"passes is {passes}; it must hold rgb, depth and segmentation exactly once.",
+        )
+
+    def check_task(self) -> None:
+        spec = self.task.action_spec
+        low, high = np.array(spec.low), np.array(spec.high)
+        self.require(
+            low.shape == high.shape == (spec.size,) and bool(np.all(low < high)),
+            f"its action spec has {spec.size} labels, low {spec.low} and high {spec.high}. Give one increasing pair each.",
+        )
+        try:
+            spec.validate(self.env.simulator.settle_action)
+        except ActionError as error:
+            raise ContractViolation(f"{self.what} settle_action {error}.") from None
+        self.require(bool(self.task.instruction.strip()), "its instruction is empty. Write one sentence.")
+        names = set(self.env.simulator.segmentation_names().values())
+        for target in self.task.targets:
+            self.require(
+                target in names,
+                f"its target {target!r} is not a segmentation name. Names are: {', '.join(sorted(names))}.",
+            )
+
+    def check_observations(self) -> dict[str, np.ndarray]:
+        lazy, info = self.env.reset(options={"scenario": self.scenarios[0]})
+        observation = dict(lazy)
+        proprio = observation["proprio"]
+        self.require(
+            proprio.dtype == np.float32 and proprio.ndim == 1,
+            f"proprio is {proprio.dtype} {proprio.shape}; return float32 (P,).",
+        )
+        self.require(bool(np.all(np.isfinite(proprio))), "proprio is not finite.")
+        width, height = self.env.image_size
+        expected = {
+            "rgb": (np.uint8, (height, width, 3)),
+            "depth": (np.float32, (height, width)),
+            "segmentation": (np.int32, (height, width)),
+        }
+        for camera in self.env.poses:
+            for modality, (dtype, shape) in expected.items():
+                image = observation[f"{camera}/{modality}"]
+                self.require(
+                    isinstance(image, np.ndarray),
+                    f"{modality} of camera {camera!r} is {image!r:.40}; return it from `render` when it is asked for.",
+                )
+                self.require(
+                    image.dtype == dtype and image.shape == shape,
+                    f"{modality} of camera {camera!r} is {image.dtype} {image.shape}; return {np.dtype(dtype)} {shape} = "
+                    f"(height, width{', 3' if modality == 'rgb' else ''}).",
+                )
+        for key, space in self.env.observation_space.items():
+            # Depth that is not finite or negative has a sentence of its own, in `check_pictures`.
+            self.require(
+                space.contains(observation[key]) or key.endswith("/depth"),
+                f"{key} is outside its declared space {space}.",
+            )
+        self.require(set(observation) == set(self.env.observation_space), "its keys are not those of its space.")
+        step_info = self.env.step(self.actions(1)[0])[4]
+        for which, mapping in (("reset", info), ("step", step_info)):
+            self.require(
+                type(mapping.get("is_success")) is bool,
+                f"info['is_success'] of {which} is {mapping.get('is_success')!r}; it must always be True or False.",
+            )
+        self.require(
+            not step_info["is_success"],
+            "the scenario is solved by the first, random, step. Choose another initial state, or mend the success rule.",
+        )
+        self.reset(self.scenarios[0])
+        return observation
+
+    def check_pictures(self, observation: dict[str, np.ndarray]) -> None:
+        names = self.env.simulator.segmentation_names()
+        self.require(0 not in names, "segmentation_names names id 0, which is the background. Count objects from 1.")
+        for camera in self.env.poses:
+            depth_m, ids = observation[f"{camera}/depth"], observation[f"{camera}/segmentation"]
+            self.require(
+                bool(np.all(np.isfinite(depth_m))),
+                f"depth of camera {camera!r} is not finite in {np.sum(~np.isfinite(depth_m))} pixels. Return 0 where "
+                "nothing was hit.",
+            )
+            self.require(
+                float(depth_m.min()) >= 0,
+                f"depth of camera {camera!r} goes down to {depth_m.min():g} m. Return metres in front of the camera, and 0 "
+                "where nothing was hit.",
+            )
+            unnamed = set(np.unique(ids).tolist()) - set(names) - {0}
+            self.require(
+                not unnamed,
+                f"segmentation of camera {camera!r} holds ids {sorted(unnamed)[:5]} without a name. Name them in "
+                "segmentation_names, or map them to 0.",
+            )
+            self.require(
+                observation[f"{camera}/rgb"].std() >= BLANK_STD and bool(np.any(depth_m > 0)),
+                f"the image of camera {camera!r} is blank. Check its pose, its lights, and that the simulator was "
+                "stepped forward after the reset.",
+            )
+        enclosing = {name: self.enclosing(pose) for name, pose in self.env.poses.items()}
+        for camera, body in enclosing.items():
+            self.require(
+                body is None, f"camera {camera!r} is inside an object ({body}). Move it, or mend enclosing_object."
+            )
+
+    def enclosing(self, pose: CameraPose) -> str | None:
+        find = getattr(self.env.simulator, "enclosing_object", lambda point_world: None)
+        return find(self.params(pose).camera_to_world[:3, 3])
+
+    def params(self, pose: CameraPose) -> CameraParams:
+        simulator = self.env.simulator
+        return pose.apply(simulator.view(pose.view), simulator.workspace_center_world, *self.env.image_size)
+
+    def check_calibration(self) -> None:
+        self.reset(self.scenarios[0])
+        wanted = frozenset({"depth", "segmentation"})
+        for name, pose in self.env.poses.items():
+            rotation = self.params(pose).camera_to_world[:3, :3]
+            self.require(
+                np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-5) and np.linalg.det(rotation) > 0,
+                f"the pose of camera {name!r} is not a right-handed rotation. Mirror images with fx < 0, never the pose.",
+            )
+            first, second = self.params(pose), self.params(pose.displaced(*SECOND_VIEW))
+            frames = [self.env.simulator.render(pose.view, params, wanted) for params in (first, second)]
+            columns, rows = np.meshgrid(np.arange(first.width), np.arange(first.height))
+            hit = frames[0].depth_m > 0
+            pixels = first.project(first.unproject_image(frames[0].depth_m)).pixels[hit]
+            error_px = np.abs(pixels - np.stack([columns, rows], axis=-1)[hit]).max()
+            self.require(
+                error_px < 0.5, f"camera {name!r} un-projects and projects {error_px:.2f} px beside the pixel."
+            )
+            agreement = two_view_agreement(first, frames[0], second, frames[1])
+            self.require(
+                agreement.points >= AGREEING_POINTS and agreement.objects >= AGREEING_OBJECTS,
+                f"camera {name!r} is not calibrated: seen again from {pose.displaced(*SECOND_VIEW)}, the depth of "
+                f"{agreement.points:.0%} of the points and the place of {agreement.objects:.0%} of each object agree "
+                f"(expected {AGREEING_POINTS:.0%} and {AGREEING_OBJECTS:.0%}). Check that `render` uses the pose and field "
+                "of view it is given, that the image is upright and not mirrored, that depth is along the optical axis in "
+                "metres, and that ids and depth come from the same camera.",
+            )
+
+    def check_image_view(
+        self, policy: TaskEnv, geometric: dict[str, np.ndarray], cameras: dict[str, CameraParams]
+    ) -> None:
+        mirrored = self.suite.policy_view_mirrored
+        observation, _ = policy.reset(options={"scenario": self.scenarios[0]})
+        for camera, params in cameras.items():
+            for modality in ("rgb", "depth", "segmentation"):
+                key = f"{camera}/{modality}"
+                expected = geometric[key][:, ::-1] if mirrored else geometric[key]
+                self.require(
+                    np.array_equal(observation[key], expected),
+                    f"{key} in the policy image view is not the geometric image{', mirrored' if mirrored else ''}. Render the "
+                    "same pixels in every instance, upright and unmirrored; the environment turns the image.",
+                )
+            expected = params.mirror() if mirrored else params
+            self.require(
+                np.allclose(observation[f"{camera}/intrinsic_cv"], expected.intrinsics, atol=1e-3),
+                f"the calibration of camera {camera!r} does not follow the policy image view.",
+            )
+
+    def check_actions(self) -> None:
+        self.reset(self.scenarios[0])
+        before = self.env.get_state().simulator
+        too_much = np.array(self.task.action_spec.high) + 0.1
+        for action, fault in ((too_much, "out of range"), (np.full_like(too_much, np.nan), "NaN")):
+            try:
+                self.env.step(action)
+            except ActionError:
+                continue
+            raise ContractViolation(
+                f"{self.what} an action that is {fault} was not refused. Leave that to TaskEnv.step."
+            )
+        difference = differing_field(before, self.env.get_state().simulator)
+        self.require(not difference, f"a refused action changed the state ({difference}).")
+
+    def check_determinism(self) -> None:
+        first, second = self.scenarios[:2]
+        start = self.start_of(first)
+        for action in self.actions(5):
+            self.env.step(action)
+        other = self.start_of(second)
+        for action in self.actions(5):
+            self.env.step(action)
+        again = self.start_of(first)
+        advice = (
+            "Draw everything from the scenario, seed the simulator's own generators too, and clear what is left over."
+        )
+        for part, value in start.items():
+            self.require(
+                same(value, again[part]),
+                f"{part} differs when scenario {first.key} is reset again after other episodes. {advice}",
+            )
+        self.require(
+            not all(same(start[part], other[part]) for part in ("physics", "extras")),
+            f"scenarios {first.key} and {second.key} start from the same state. Use the scenario's seed and init_state.",
+        )
+
+    def start_of(self, scenario: Scenario) -> dict[str, Any]:
+        observation = self.reset(scenario)
+        # Copied: whether the simulator shares its memory is for `check_state` to say.
+        state = copy.deepcopy(self.env.get_state().simulator)
+        return {"physics": state.physics, "extras": dict(state.extras), **self.look(observation)}
+
+    def look(self, observation: Observation) -> dict[str, np.ndarray]:
+        """Read proprioception and the first camera."""
+        first = next(iter(self.env.poses))
+        return {key: observation[key] for key in observation if key == "proprio" or key.startswith(f"{first}/")}
+
+    def check_state(self) -> None:
+        simulator = self.env.simulator
+        self.reset(self.scenarios[0])
+        actions = self.actions(10)
+        for action in actions[:5]:
+            self.env.step(action)
+        state = self.env.get_state()
+        physics = state.simulator.physics
+        self.require(
+            isinstance(physics, np.ndarray) and physics.dtype == np.float64 and physics.ndim == 1,
+            "get_state gives physics that is not a flat float64 vector.",
+        )
+        kept = copy.deepcopy(state.simulator)
+        ahead = [self.after(action) for action in actions[5:]]
+        image = self.look(self.observation)
+        difference = differing_field(kept, state.simulator)
+        self.require(
+            not difference, f"a state from get_state changes when the simulator moves on ({difference}). Copy it."
+        )
+        self.reset(self.scenarios[1])
+        self.env.set_state(state)
+        difference = differing_field(kept, simulator.get_state())
+        self.require(
+            not difference,
+            f"get_state after set_state is not the state that was set ({difference}). Restore all of it.",
+        )
+        for number, (action, expected) in enumerate(zip(actions[5:], ahead, strict=True), start=1):
+            reached = self.after(action)
+            for part, value in expected.items():
+                self.require(
+                    same(value, reached[part]),
+                    f"{part} differs {number} steps after set_state. Put whatever the future depends on (controllers, "
+                    "warm starts, counters, generators) into the state.",
+                )
+        for key, value in image.items():
+            self.require(
+                same(value, self.observation[key]),
+                f"{key} differs after set_state although the state does not. Restore what is only visible, too (sites, "
+                "colours, cameras).",
+            )
+
+    def after(self, action: np.ndarray) -> dict[str, Any]:
+        """Step, and return all that should be the same when it is done again."""
+        self.observation, reward, terminated, truncated, info = self.env.step(action)
+        state = self.env.get_state().simulator
+        outcome = {"reward": reward, "success": info["success_now"], "end": (terminated, truncated)}
+        proprio = self.observation["proprio"]
+        return {"physics": state.physics, "extras": dict(state.extras), "proprio": proprio, **outcome}
+
+    def check_close(self, simulator: Simulator) -> None:
+        try:
+            simulator.close()
+            simulator.close()
+        except Exception as error:
+            raise ContractViolation(
+                f"{self.what} `close` cannot be called twice: {error!r}. Let the second call do nothing."
+            ) from error
+
+
+class Agreement(NamedTuple):
+    """How well two calibrated views of one scene agree.
+
+    Attributes:
+        points: Share of the first view's points, among those that fall into the second image, whose depth it confirms.
+        objects: The same share for depth and object id together, averaged over the objects.
+    """
+
+    points: float
+    objects: float
+
+
+def two_view_agreement(first: CameraParams, frame: Frame, second: CameraParams, other: Frame) -> Agreement:
+    """Un-project one view with its depth, project into another, and compare what is seen there.
+
+    A wrong sign, a mirrored image or depth along the ray all still give a plausible picture; they do not survive this.
+    Averaging over the objects matters: most pixels show a plane, and a plane agrees with itself under many mistakes.
+
+    Args:
+        first: Calibration of the first view.
+        frame: Depth and segmentation of the first view.
+        second: Calibration of the second view.
+        other: Depth and segmentation of the second view.
+    """
+    hit = frame.depth_m > 0
+    pixels, expected_m = second.project(first.unproject_image(frame.depth_m)[hit])
+    limit = np.array([second.width - 1, second.height - 1])
+    with np.errstate(invalid="ignore"):
+        inside = (expected_m > 0) & (pixels >= 0).all(axis=1) & (pixels <= limit).all(axis=1)
+    if not inside.any():
+        return Agreement(0.0, 0.0)
+    pixels, expected_m, ids = pixels[inside], expected_m[inside], frame.segmentation[hit][inside]
+    tolerance_m = np.maximum(DEPTH_AGREEMENT * expected_m, DEPTH_AGREEMENT_M)
+    columns, rows = np.rint(pixels).astype(int).T
+    depth_agrees = np.abs(other.depth_m[rows, columns] - expected_m) < tolerance_m
+    # On a slanted plane the nearest pixel is too coarse; inverse depth is linear in the image there.
+    depth_agrees |= np.abs(_interpolated_depth(other.depth_m, pixels) - expected_m) < tolerance_m
+    id_agrees = other.segmentation[rows, columns] == ids
+    shares = [
+        float(np.mean((depth_agrees & id_agrees)[ids == index]))
+        for index in np.unique(ids)
+        if np.sum(ids == index) >= SMALL_OBJECT_PX
+    ]
+    return Agreement(float(depth_agrees.mean()), float(np.mean(shares)) if shares else 0.0)
+
+
+def _interpolated_depth(depth_m: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Return depth at (N, 2) pixel positions, inverse depth interpolated; 0 next to where nothing was hit."""
+    height, width = depth_m.shape
+    left, top = np.minimum(np.floor(pixels).astype(int), [width - 2, height - 2]).T
+    across, down = (pixels - np.stack([left, top], axis=1)).T
+    corners = np.stack([depth_m[top, left], depth_m[top, left + 1], depth_m[top + 1, left], depth_m[top + 1, left + 1]])
+    weights = np.stack([(1 - across) * (1 - down), across * (1 - down), (1 - across) * down, across * down])
+    with np.errstate(divide="ignore"):
+        return 1 / (weights / corners.astype(np.float64)).sum(axis=0)
