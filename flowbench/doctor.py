@@ -240,8 +240,10 @@ def probe(name: str) -> dict[str, Any]:
         rgb, depth_m = observation[f"{camera}/rgb"], observation[f"{camera}/depth"]
         if rgb.std() < 1 or not np.all(np.isfinite(depth_m)) or not (depth_m > 0).any():
             return {"error": f"Camera {camera} of {name} shows a blank image.", "rendering": True}
-        renderer = _renderer(suite)
+        task = env.task.name
         env.close()
+        # Afterwards, because it makes a context of its own.
+        renderer = _renderer(suite)
     except RenderingUnavailable as error:
         return {"error": str(error), "rendering": True}
     except FlowBenchError as error:
@@ -249,7 +251,7 @@ def probe(name: str) -> dict[str, Any]:
     except Exception as error:
         return {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
     seconds = round(time.monotonic() - start, 2)
-    return {"seconds": seconds, "renderer": renderer, "task": env.task.name, "camera": camera}
+    return {"seconds": seconds, "renderer": renderer, "task": task, "camera": camera}
 
 
 def _renderer(suite: Suite) -> dict[str, str]:
