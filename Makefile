@@ -24,12 +24,8 @@ help:
 demo: $(VENV)/.demo-installed
 	@# Without OpenGL the doctor says so and the evaluations below still run: their agents look at no image.
 	$(BIN)/flowbench doctor || true
-	$(BIN)/flowbench eval --agent scripted --suite metaworld11 --cameras corner --limit 11 --out $(RUNS)/demo-metaworld11-scripted --quiet
-	$(BIN)/flowbench eval --agent random --suite libero10 --limit 4 --out $(RUNS)/demo-libero10-random --quiet
-	@echo
-	$(BIN)/flowbench table $(RUNS)/demo-metaworld11-scripted
-	@echo
-	$(BIN)/flowbench table $(RUNS)/demo-libero10-random
+	$(BIN)/flowbench eval --agent scripted --suite metaworld11 --cameras corner --limit 11 --out $(RUNS)/demo-metaworld11-scripted
+	$(BIN)/flowbench eval --agent random --suite libero10 --limit 4 --out $(RUNS)/demo-libero10-random
 
 test: $(VENV)/.dev-installed
 	$(BIN)/python -m pytest $(PYTEST_MARKS) $(PYTEST_ARGS)
