@@ -28,9 +28,9 @@ DEPTH_AGREEMENT_M = 0.003
 AGREEING_POINTS = 0.9
 #: Objects with fewer visible pixels than this are too small for a statement about their share.
 SMALL_OBJECT_PX = 25
-#: Mean over the objects of the share of their points that meet the same object in the second view. Thin objects lose
+#: Mean over the objects of the share of their visible points that meet the same object in the second view. Thin objects lose
 #: many of their pixels to edges, so it is lower.
-AGREEING_OBJECTS = 0.7
+AGREEING_OBJECTS = 0.8
 #: An image whose grey levels vary less than this (standard deviation, of 255) shows nothing.
 BLANK_STD = 1.0
 
@@ -406,7 +406,8 @@ class Agreement(NamedTuple):
 
     Attributes:
         points: Share of the first view's points, among those that fall into the second image, whose depth it confirms.
-        objects: The same share for depth and object id together, averaged over the objects.
+        objects: The same share for depth and object id together, among the points that nothing hides in the second view,
+            averaged over the objects.
     """
 
     points: float
@@ -438,12 +439,11 @@ def two_view_agreement(first: CameraParams, frame: Frame, second: CameraParams, 
     depth_agrees = np.abs(other.depth_m[rows, columns] - expected_m) < tolerance_m
     # On a slanted plane the nearest pixel is too coarse; inverse depth is linear in the image there.
     depth_agrees |= np.abs(_interpolated_depth(other.depth_m, pixels) - expected_m) < tolerance_m
-    id_agrees = other.segmentation[rows, columns] == ids
-    shares = [
-        float(np.mean((depth_agrees & id_agrees)[ids == index]))
-        for index in np.unique(ids)
-        if np.sum(ids == index) >= SMALL_OBJECT_PX
-    ]
+    agrees = depth_agrees & (other.segmentation[rows, columns] == ids)
+    # What is now behind something else says nothing about its own object.
+    hidden = (other.depth_m[rows, columns] > 0) & (other.depth_m[rows, columns] < expected_m - tolerance_m)
+    masks = [(ids == index) & ~hidden for index in np.unique(ids)]
+    shares = [float(np.mean(agrees[mask])) for mask in masks if mask.sum() >= SMALL_OBJECT_PX]
     return Agreement(float(depth_agrees.mean()), float(np.mean(shares)) if shares else 0.0)
 
 

@@ -22,8 +22,14 @@ def test_the_toy_suite_keeps_the_contract_in_every_task_and_view():
     check_suite(TOY, tasks=[task.name for task in TOY.tasks], cameras=(*TOY.views, "front+az15+el10", "wrist+yaw10"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in suite_names() if name != "toy"])
+#: One suite per simulator in every run; the others, which share its wrapper, with the slow tests.
+OFTEN = ("metaworld11", "libero10")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow) for name in suite_names() if name != "toy"],
+)
 def test_every_installed_suite_keeps_the_contract(name):
     suite = get_suite(name)
     for module in suite.requires:
