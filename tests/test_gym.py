@@ -113,15 +113,15 @@ def test_environments_can_be_vectorised():
 def test_importing_flowbench_is_fast_and_brings_no_simulator_and_no_torch():
     code = f"""
 import time
-start = time.perf_counter()
+start = time.process_time()
 import flowbench
-took = time.perf_counter() - start
+took = time.process_time() - start
 import json, sys
 print(json.dumps([took, [name for name in {HEAVY!r} if name in sys.modules]]))
 """
     runs = [json.loads(run(code)) for _ in range(3)]
     assert runs[0][1] == []
-    # The best of three: a busy machine only ever makes it slower.
+    # Processor time, and the best of three: a busy machine only ever makes it slower.
     assert min(took for took, _ in runs) < 0.5
 
 
