@@ -69,7 +69,8 @@ def configure_rendering() -> str:
     chosen = backend()
     if chosen not in (*_LIBRARIES, *_OFF_VALUES, *_OTHER_VALUES):
         raise RenderingUnavailable(
-            f"MUJOCO_GL={chosen} is no rendering backend of MuJoCo's. Set it to egl or osmesa, or unset it and let FlowBench choose."
+            f"MUJOCO_GL={chosen} is no rendering backend of MuJoCo's. Set it to egl or osmesa, or unset it and let FlowBench "
+            "choose."
         )
     if chosen in _LIBRARIES:
         # MUJOCO_GL decides: with a different PYOPENGL_PLATFORM `import mujoco` itself fails.

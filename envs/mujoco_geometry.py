@@ -18,6 +18,9 @@ _DIRECTIONS = [
     for signs in itertools.product((-1, 0, 1), repeat=3)
     if abs(sum(map(abs, signs)) - 2) == 1
 ]
+#: Rays that must meet a shape: meshes of robot links are open where the next link begins, and often lose one of the 14. A
+#: cupboard without its door loses five; Meta-World's own camera behindGripper looks out of such an opening and loses two.
+_ENOUGH_RAYS = 13
 
 
 def enclosing_geom(
@@ -25,8 +28,8 @@ def enclosing_geom(
 ) -> int | None:
     """Return a visible geom that the (3,) point lies inside of, or None.
 
-    A point is inside a solid or a mesh if rays meet it in all of 14 directions; inside a cupboard with an open door is
-    outside. A point is inside a plane if it lies below it.
+    A point is inside a solid or a mesh if rays meet it in at least 13 of 14 directions; inside a cupboard with an open door
+    is outside. A point is inside a plane if it lies below it.
 
     Args:
         model: The compiled model.
@@ -49,10 +52,10 @@ def _is_inside(model: mujoco.MjModel, data: mujoco.MjData, geom: int, point: np.
         half_size = model.geom_size[geom, :2]
         return bool(local[2] < 0 and np.all((half_size == 0) | (np.abs(local[:2]) < half_size)))
     if kind == _MESH:
-        return all(mujoco.mj_rayMesh(model, data, geom, point, direction) >= 0 for direction in _DIRECTIONS)
-    if kind in _SOLIDS:
+        distances_m = [mujoco.mj_rayMesh(model, data, geom, point, direction) for direction in _DIRECTIONS]
+    elif kind in _SOLIDS:
         size = model.geom_size[geom]
-        return all(
-            mujoco.mju_rayGeom(position, rotation, size, point, direction, kind) >= 0 for direction in _DIRECTIONS
-        )
-    return False
+        distances_m = [mujoco.mju_rayGeom(position, rotation, size, point, ray, kind) for ray in _DIRECTIONS]
+    else:
+        return False
+    return sum(distance_m >= 0 for distance_m in distances_m) >= _ENOUGH_RAYS
