@@ -19,7 +19,8 @@ from flowbench.envs.libero.init_states import load_init_states
 from flowbench.envs.libero.reset import ExactReset, fixture_seed
 from flowbench.envs.libero.snapshot import restore_snapshot, take_snapshot
 from flowbench.envs.libero.suites import SETTLE_ACTIONS
-from flowbench.envs.mujoco_renderer import MujocoRenderer
+from flowbench.envs.mujoco_geometry import enclosing_geom
+from flowbench.envs.mujoco_renderer import PASSES, MujocoRenderer
 from flowbench.errors import BadValue
 from flowbench.simulator import Frame, RenderSettings, SimulatorState, StepOutcome
 from flowbench.task import ProtocolRules, Scenario, Task
@@ -44,7 +45,12 @@ class LiberoSimulator:
         views: Names of the scene's cameras.
         workspace_center_world: (3,) metres; the middle of the table top, or of the floor.
         settle_action: (7,) the no-op of the protocol's settle steps.
+        model: The compiled scene, for privileged agents.
+        data: The scene's state. After a step its poses and contacts are one physics step (2 ms) behind its positions, as
+            upstream leaves them.
     """
+
+    passes = PASSES
 
     def __init__(self, task: Task, rules: ProtocolRules, render: RenderSettings) -> None:
         """Compile the scene; no OpenGL is needed.
@@ -69,12 +75,13 @@ class LiberoSimulator:
         self._domain = self.control_env.env
         # Nobody reads upstream's observations: everything is read from the simulation when it is asked for.
         self._domain._observables = {}
-        self._model: mujoco.MjModel = self._domain.sim.model._model
-        self._data: mujoco.MjData = self._domain.sim.data._data
+        self.model: mujoco.MjModel = self._domain.sim.model._model
+        self.data: mujoco.MjData = self._domain.sim.data._data
         self._labels = _Labels.of(self._domain)
-        self._renderer = MujocoRenderer(self._model, self._data, render, scene_option=_robosuite_scene_option())
+        self._scene_option = _robosuite_scene_option()
+        self._renderer = MujocoRenderer(self.model, self.data, render, scene_option=self._scene_option)
         self._poses_lag = False
-        self.views = tuple(self._model.camera(index).name for index in range(self._model.ncam))
+        self.views = tuple(self.model.camera(index).name for index in range(self.model.ncam))
         self.workspace_center_world = np.array(self._domain.workspace_offset, dtype=np.float64)
         self.settle_action = np.array(SETTLE_ACTIONS.get(rules.name, SETTLE_ACTIONS["openvla"]))
 
@@ -90,7 +97,7 @@ class LiberoSimulator:
                 f"LIBERO task {self._task_name} has initial states 0 to {len(self._init_states) - 1}; {index} is not one."
             )
         state = self._init_states[index]
-        expected = 1 + self._model.nq + self._model.nv
+        expected = 1 + self.model.nq + self.model.nv
         if state.size != expected:
             raise BadValue(
                 f"The initial states of LIBERO task {self._task_name} have {state.size} numbers and its scene needs "
@@ -119,12 +126,12 @@ class LiberoSimulator:
         """
         self._update_poses()
         robot = self._domain.robots[0]
-        hand = self._model.body(robot.robot_model.eef_name).id
+        hand = self.model.body(robot.robot_model.eef_name).id
         return np.concatenate(
             [
-                self._data.site_xpos[robot.eef_site_id],
-                _axis_angle(self._data.xquat[hand]),
-                self._data.qpos[robot._ref_gripper_joint_pos_indexes],
+                self.data.site_xpos[robot.eef_site_id],
+                _axis_angle(self.data.xquat[hand]),
+                self.data.qpos[robot._ref_gripper_joint_pos_indexes],
             ]
         ).astype(np.float32)
 
@@ -143,6 +150,15 @@ class LiberoSimulator:
         frame = self._renderer.render(name, camera, modalities)
         segmentation = None if frame.element_ids is None else self._labels.of_element[frame.element_ids]
         return Frame(frame.rgb, frame.depth_m, segmentation)
+
+    def enclosing_object(self, point_world: np.ndarray) -> str | None:
+        """Return what a (3,) point lies inside of: an object's name, or a body's for walls and tables; None if nothing."""
+        self._update_poses()
+        geom = enclosing_geom(self.model, self.data, point_world, self._scene_option)
+        if geom is None:
+            return None
+        label = int(self._labels.of_element[geom])
+        return self.segmentation_names().get(label, self.model.body(self.model.geom_bodyid[geom]).name)
 
     def segmentation_names(self) -> Mapping[int, str]:
         """Return `robot`, `gripper` and the names of the BDDL file's objects and fixtures; the table is background."""
@@ -174,9 +190,9 @@ class LiberoSimulator:
         Not `mj_forward`: that would also advance the solver's warm start, and looking would change the trajectory.
         """
         if self._poses_lag:
-            mujoco.mj_kinematics(self._model, self._data)
-            mujoco.mj_comPos(self._model, self._data)
-            mujoco.mj_camlight(self._model, self._data)
+            mujoco.mj_kinematics(self.model, self.data)
+            mujoco.mj_comPos(self.model, self.data)
+            mujoco.mj_camlight(self.model, self.data)
             self._poses_lag = False
 
 

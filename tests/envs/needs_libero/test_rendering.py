@@ -86,7 +86,7 @@ def test_segmentation_agrees_with_robosuites_instances(simulators, look):
 def test_object_masks_lie_on_the_objects(simulators, look):
     simulator = simulators("libero-goal", 7)
     start(simulator)
-    model, data = simulator.control_env.env.sim.model._model, simulator.control_env.env.sim.data._data
+    model, data = simulator.model, simulator.data
     roots = {name: f"{name}_main" for name in simulator.segmentation_names().values() if name[-1].isdigit()}
     for camera in ("agentview", "agentview+az30+el-10", "frontview", "sideview"):
         frame, params = look(simulator, camera, "depth", "segmentation")
@@ -135,8 +135,8 @@ class Marker:
     """
 
     def __init__(self, simulator):
-        self.model = simulator.control_env.env.sim.model._model
-        self.data = simulator.control_env.env.sim.data._data
+        self.model = simulator.model
+        self.data = simulator.data
         self.simulator = simulator
         # A site of the robot's base, which is turned against no one.
         self.site = next(s for s in range(self.model.nsite) if self.model.body_weldid[self.model.site_bodyid[s]] == 0)
@@ -249,3 +249,14 @@ def test_the_fast_profile_draws_the_same_scene_with_other_light(simulators, look
     np.testing.assert_array_equal(fast["agentview/depth"], full["agentview/depth"])
     difference = np.abs(fast["agentview/rgb"].astype(int) - full["agentview/rgb"])
     assert 0 < difference.mean() < 12
+
+
+def test_a_camera_inside_something_is_known_by_name(simulators):
+    simulator = simulators("libero-goal", 7)
+    simulator.reset(Scenario(0, 0))
+    cabinet = simulator.data.body("wooden_cabinet_1_main").xpos
+    assert simulator.enclosing_object(cabinet + [0, 0, -1.5]) is not None  # Below the floor.
+    assert simulator.enclosing_object(simulator.workspace_center_world + [0, 0, 0.5]) is None
+    assert simulator.enclosing_object(simulator.data.body("robot0_link0").xpos + [0, 0, 0.05]) == "robot"
+    for name in simulator.views:
+        assert simulator.enclosing_object(simulator.view(name).camera_to_world[:3, 3]) is None, name

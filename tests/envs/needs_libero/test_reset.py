@@ -79,7 +79,7 @@ def test_a_scenario_does_not_depend_on_what_ran_before(name, index, simulators, 
 
 def test_fixtures_stand_elsewhere_for_another_seed_and_in_the_same_place_for_the_same(simulators):
     simulator = simulators("libero-spatial", 4)
-    model = simulator.control_env.env.sim.model._model
+    model = simulator.model
     cabinet = model.body("wooden_cabinet_1_main").id
     places = {}
     for seed in (0, 1, 2, 0, 1):
