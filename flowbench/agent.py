@@ -91,7 +91,13 @@ class ActionChunker:
         """
         if not self._pending:
             self.calls += 1
-            chunk = np.asarray(self.agent.act(observation))
+            answer = self.agent.act(observation)
+            try:
+                chunk = np.asarray(answer, dtype=np.float64)
+            except (TypeError, ValueError, RuntimeError):  # ragged, not numeric, or a tensor that requires gradients
+                raise ActionError(
+                    f"is not an array of numbers: {answer!r:.80}; expected (A,) or a chunk (T, A)"
+                ) from None
             if chunk.ndim == 2 and len(chunk):
                 self._pending = list(chunk)
             elif chunk.ndim == 1:

@@ -50,9 +50,6 @@ class EnvConfig:
     clip_actions: bool = False
 
 
-DEFAULT_PASSES = (frozenset({"rgb", "depth"}), frozenset({"segmentation"}))
-
-
 class EnvState(NamedTuple):
     """Everything `TaskEnv.set_state` needs to go on from here, exactly."""
 
@@ -309,8 +306,7 @@ class TaskEnv(gymnasium.Env):
                 f"{camera}/extrinsic_cv": params.world_to_camera.astype(np.float32),
             }
         # Whoever declared several modalities of one render pass gets them together.
-        passes = getattr(self.simulator, "passes", DEFAULT_PASSES)
-        together = next(group for group in passes if item in group) & set(self.config.modalities)
+        together = next(group for group in self.simulator.passes if item in group) & set(self.config.modalities)
         frame = self._render(self.poses[camera], frozenset(together))
         arrays = {"rgb": frame.rgb, "depth": frame.depth_m, "segmentation": frame.segmentation}
         return {f"{camera}/{name}": arrays[name] for name in together}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from flowbench.camera import CameraPose
+from flowbench.camera import CameraParams, CameraPose
 from flowbench.contracts import ContractViolation, closing, differing_field, require, same
 from flowbench.env import EnvConfig, TaskEnv
 from flowbench.errors import ActionError
