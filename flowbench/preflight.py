@@ -16,6 +16,7 @@ from flowbench.agent import ActionChunker
 from flowbench.camera import CameraPose
 from flowbench.env import TaskEnv
 from flowbench.errors import ActionError, FlowBenchError, PreflightError, unknown_name
+from flowbench.fingerprint import TOLERANCE, describe_deviation, deviation, first_scenario
 from flowbench.rollout import describe_exception, seed_globals
 from flowbench.simulator import MODALITIES, RENDERED_MODALITIES
 from flowbench.spec import EpisodeSpec
@@ -40,6 +41,7 @@ class PreflightReport:
         checked: Ids of the episodes that were tried.
         cameras: One line per camera about what it shows.
         renderer: What draws the images; empty when nothing is rendered.
+        pixels: How a known frame compares with the suite's reference; empty when it was not drawn.
         warnings: What will go wrong in some of the tasks.
     """
 
@@ -48,6 +50,7 @@ class PreflightReport:
     checked: tuple[str, ...]
     cameras: Mapping[str, str] = field(default_factory=dict)
     renderer: Mapping[str, str] = field(default_factory=dict)
+    pixels: str = ""
     warnings: tuple[str, ...] = ()
 
 
@@ -65,6 +68,8 @@ def preflight(runner: EpisodeRunner, episodes: list[EpisodeSpec]) -> PreflightRe
     cameras: dict[str, str] = {}
     renderer: Mapping[str, str] = {}
     failures: list[str] = []
+    warnings: list[str] = []
+    pixels = ""
     for episode in episodes:
         env = runner.env(episode)
         convention = env.task.action_spec.convention
@@ -77,12 +82,24 @@ def preflight(runner: EpisodeRunner, episodes: list[EpisodeSpec]) -> PreflightRe
         if RENDERED_MODALITIES & set(env.config.modalities):
             for camera in env.poses.values():
                 cameras.setdefault(str(camera), check_camera(env, camera))
+            if (grey_levels := compare_pixels(env)) is not None:
+                pixels = describe_deviation(env.suite, grey_levels)
+                if grey_levels > TOLERANCE:
+                    warnings.append(pixels[0].upper() + pixels[1:] + ".")
             if not renderer and env.suite.describe_renderer:
                 renderer = load_object(env.suite.describe_renderer)()._asdict()
     if failures and len(failures) == len(episodes):
         raise PreflightError(failures[0])
     checked = tuple(episode.id for episode in episodes)
-    return PreflightReport(needs.privileged, tuple(needs.modalities), checked, cameras, renderer, tuple(failures))
+    return PreflightReport(
+        privileged=needs.privileged,
+        modalities=tuple(needs.modalities),
+        checked=checked,
+        cameras=cameras,
+        renderer=renderer,
+        pixels=pixels,
+        warnings=tuple(dict.fromkeys([*failures, *warnings])),
+    )
 
 
 def check_camera(env: TaskEnv, pose: CameraPose) -> str:
@@ -118,6 +135,21 @@ def check_camera(env: TaskEnv, pose: CameraPose) -> str:
         )
     near_m, far_m = np.percentile(depth_m[hit], [1, 99])
     return f"depth {near_m:.2f} to {far_m:.2f} m, {hit.mean():.0%} of the pixels hit, two views agree on {share:.0%}"
+
+
+def compare_pixels(env: TaskEnv) -> float | None:
+    """Return how far the suite's known frame is from its reference, in grey levels; None where this is not that frame."""
+    suite = env.suite
+    width, height = env.image_size
+    same_aspect = width * suite.image_size[1] == height * suite.image_size[0]
+    if env.task.name != suite.tasks[0].name or env.config.profile != "full" or not same_aspect:
+        return None
+    env.reset(options={"scenario": first_scenario(suite)})
+    params = CameraPose(suite.default_view).apply(
+        env.simulator.view(suite.default_view), env.simulator.workspace_center_world, width, height
+    )
+    rgb = env.simulator.render(suite.default_view, params, frozenset({"rgb"})).rgb
+    return deviation(suite, rgb)
 
 
 def _try_agent(runner: EpisodeRunner, env: TaskEnv, episode: EpisodeSpec) -> list[str]:

@@ -36,6 +36,7 @@ class Suite:
         prepare: Import string `module:function` of what must run in a process before the simulator is imported.
         describe_renderer: Import string `module:function` that returns what draws the images, as a NamedTuple of
             strings.
+        fingerprints: Resource `package:file.json` with the reference colours of `flowbench.fingerprint`; may be empty.
         version: Raised when an episode id of this suite no longer means the same episode.
     """
 
@@ -53,6 +54,7 @@ class Suite:
     policy_view_mirrored: bool = False
     prepare: str = ""
     describe_renderer: str = ""
+    fingerprints: str = ""
     version: int = 1
 
     @property

@@ -116,6 +116,7 @@ def _suite(name: str, upstream_suite: str, horizon: int, views: tuple[str, ...])
         policy_view_mirrored=True,
         prepare="flowbench.envs.gl:configure_rendering",
         describe_renderer="flowbench.envs.gl:describe",
+        fingerprints="flowbench.envs.libero:fingerprints.json",
     )
 
 

@@ -164,6 +164,7 @@ METAWORLD_MT50 = Suite(
     policy_view_mirrored=True,
     prepare="flowbench.envs.gl:configure_rendering",
     describe_renderer="flowbench.envs.gl:describe",
+    fingerprints="flowbench.envs.metaworld:fingerprints.json",
 )
 
 METAWORLD_MT10 = METAWORLD_MT50.subset("metaworld-mt10", MT10_TASKS)

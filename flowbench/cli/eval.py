@@ -223,6 +223,8 @@ def _print_preflight(spec: EvalSpec, report: Any) -> None:
         click.echo(f"Camera {camera}: {description}.")
     if not report.cameras:
         click.echo("The agent looks at no image; nothing is rendered.")
+    if report.pixels:
+        click.echo(f"Known frame: {report.pixels}.")
     for name, value in report.renderer.items():
         click.echo(f"{name}: {value}")
     for warning in report.warnings:
