@@ -19,7 +19,7 @@ from flowbench.task import Scenario
 #: Columns and rows of the coarse image; they divide the usual image sizes evenly.
 GRID = (8, 8)
 #: Mean absolute difference, in grey levels of 255, from which on the pixels count as different.
-TOLERANCE = 1.5
+TOLERANCE = 2.0
 
 
 def coarse_colours(rgb: np.ndarray) -> np.ndarray:

@@ -142,7 +142,9 @@ def compare_pixels(env: TaskEnv) -> float | None:
     suite = env.suite
     width, height = env.image_size
     same_aspect = width * suite.image_size[1] == height * suite.image_size[0]
-    if env.task.name != suite.tasks[0].name or env.config.profile != "full" or not same_aspect:
+    # Much smaller images alias fine textures, and their colours stray as far as a real change does.
+    comparable = same_aspect and 2 * width >= suite.image_size[0] and env.config.profile == "full"
+    if env.task.name != suite.tasks[0].name or not comparable:
         return None
     env.reset(options={"scenario": first_scenario(suite)})
     params = CameraPose(suite.default_view).apply(

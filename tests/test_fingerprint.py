@@ -46,7 +46,12 @@ def test_another_image_size_of_the_same_aspect_agrees(toy_with_reference):
 
 def test_another_frame_is_not_compared(toy_with_reference):
     suite, _ = toy_with_reference
-    for task, config in ((1, {}), (0, {"profile": "fast"}), (0, {"image_size": (64, 64)})):
+    for task, config in (
+        (1, {}),
+        (0, {"profile": "fast"}),
+        (0, {"image_size": (64, 64)}),
+        (0, {"image_size": (60, 45)}),
+    ):
         env = flowbench.TaskEnv(suite, suite.tasks[task], suite.rules(), flowbench.EnvConfig(("front",), **config))
         assert preflight.compare_pixels(env) is None
 
