@@ -58,7 +58,8 @@ def configure_rendering() -> str:
         has only one choice.
 
     Raises:
-        RenderingUnavailable: If the user's `MUJOCO_GL` is a word that MuJoCo does not know.
+        RenderingUnavailable: If the user's `MUJOCO_GL` is a word that MuJoCo does not know, or names a library that cannot be
+            loaded: importing MuJoCo would fail with a traceback.
     """
     if not sys.platform.startswith("linux"):
         return os.environ.get("MUJOCO_GL", "")
@@ -73,6 +74,11 @@ def configure_rendering() -> str:
             "choose."
         )
     if chosen in _LIBRARIES:
+        if not _can_load(chosen):
+            raise RenderingUnavailable(
+                f"MUJOCO_GL={chosen} asks for a library that cannot be loaded ({_LIBRARIES[chosen][0]}). Unset it and let "
+                f"FlowBench choose. {_install_hint()}"
+            )
         # MUJOCO_GL decides: with a different PYOPENGL_PLATFORM `import mujoco` itself fails.
         os.environ["PYOPENGL_PLATFORM"] = chosen
     if chosen == "egl":
@@ -194,8 +200,5 @@ def _disabled_message(name: str) -> str:
 
 def _failed_message(name: str, error: Exception) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
-    if name in _LIBRARIES and not _can_load(name):
-        start = f"MUJOCO_GL={name} asks for a library that cannot be loaded ({_LIBRARIES[name][0]})."
-    else:
-        start = f"MuJoCo's OpenGL backend MUJOCO_GL={name or '(not set)'} could not create a context ({reason:.200})."
-    return f"{start} {_install_hint()}"
+    what = f"MuJoCo's OpenGL backend MUJOCO_GL={name or '(not set)'}"
+    return f"{what} could not create a context ({reason:.200}). {_install_hint()}"

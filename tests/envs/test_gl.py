@@ -54,13 +54,14 @@ def test_the_users_pyopengl_platform_chooses_between_installed_backends(monkeypa
 
 @pytest.mark.parametrize("value", ["glfw", "osmesa", "egl", "disable"])
 def test_the_users_mujoco_gl_is_kept(monkeypatch, value):
-    pretend_installed(monkeypatch, "egl")
+    pretend_installed(monkeypatch, "egl", "osmesa")
     monkeypatch.setenv("MUJOCO_GL", value)
     assert gl.configure_rendering() == value
     assert os.environ["MUJOCO_GL"] == value
 
 
 def test_a_contradicting_pyopengl_platform_gives_way_to_mujoco_gl(monkeypatch):
+    pretend_installed(monkeypatch, "egl", "osmesa")
     monkeypatch.setenv("MUJOCO_GL", "egl")
     monkeypatch.setenv("PYOPENGL_PLATFORM", "osmesa")
     gl.configure_rendering()
@@ -121,23 +122,40 @@ def test_rendering_that_the_user_switched_off_is_not_called_missing(monkeypatch)
 def test_a_backend_that_is_not_installed_names_its_library(monkeypatch):
     pretend_installed(monkeypatch, "egl")
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
-    monkeypatch.setattr(
-        gl, "_gl_context_class", lambda name: pytest.fail("must not be asked") if name == "egl" else _Broken
-    )
+    message = r"MUJOCO_GL=osmesa asks for a library that cannot be loaded \(libOSMesa.so.8\). Unset it and let FlowBench choose"
+    with pytest.raises(RenderingUnavailable, match=message):
+        gl.configure_rendering()
+
+
+def test_a_word_that_mujoco_does_not_know_is_refused(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "vulkan")
+    with pytest.raises(
+        RenderingUnavailable, match="MUJOCO_GL=vulkan is no rendering backend of MuJoCo's. Set it to egl"
+    ):
+        gl.configure_rendering()
+
+
+def test_a_context_that_cannot_be_made_says_why(monkeypatch):
+    class Broken:
+        def __init__(self, width, height):
+            raise AttributeError("'NoneType' object has no attribute 'eglQueryDevicesEXT'")
+
+    pretend_installed(monkeypatch, "egl")
+    monkeypatch.setattr(gl, "_gl_context_class", lambda name: Broken)
     monkeypatch.delitem(sys.modules, "OpenGL.platform", raising=False)
-    with pytest.raises(RenderingUnavailable, match=r"asks for a library that cannot be loaded \(libOSMesa.so.8\)"):
+    with pytest.raises(RenderingUnavailable) as raised:
         gl.make_gl_context(64, 64)
-
-
-class _Broken:
-    def __init__(self, width, height):
-        raise AttributeError("'NoneType' object has no attribute 'OSMesaCreateContextExt'")
+    assert str(raised.value).startswith(
+        "MuJoCo's OpenGL backend MUJOCO_GL=egl could not create a context ('NoneType' object has no attribute "
+        "'eglQueryDevicesEXT'). Install Mesa's software EGL: apt-get install -y libegl1"
+    )
 
 
 def test_an_earlier_import_with_another_backend_is_named(monkeypatch):
     class OSMesaPlatform:
         pass
 
+    pretend_installed(monkeypatch, "egl")
     monkeypatch.setitem(sys.modules, "OpenGL.platform", types.SimpleNamespace(PLATFORM=OSMesaPlatform()))
     monkeypatch.setenv("MUJOCO_GL", "egl")
     with pytest.raises(RenderingUnavailable) as raised:
