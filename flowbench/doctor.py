@@ -24,9 +24,9 @@ from flowbench.registry import get_suite, suite_names
 from flowbench.suite import Suite, load_object
 
 #: Debian and Ubuntu packages that rendering without a display needs: EGL (brings Mesa's), the OpenGL entry points that
-#: MuJoCo, PyOpenGL and older OpenCV wheels load, and Mesa's software rasteriser. tools/install_system_packages.sh installs
-#: the same list.
-APT_PACKAGES = ("libegl1", "libgl1", "libopengl0", "libgl1-mesa-dri")
+#: MuJoCo and PyOpenGL load, and Mesa's software rasteriser. GLib and libGL are loaded by OpenCV's wheel, a dependency of
+#: robosuite. tools/install_system_packages.sh installs the same list.
+APT_PACKAGES = ("libegl1", "libgl1", "libopengl0", "libgl1-mesa-dri", "libglib2.0-0")
 APT_COMMAND = f"sudo apt-get update && sudo apt-get install -y --no-install-recommends {' '.join(APT_PACKAGES)}"
 
 #: A cold first import of a simulator, with two of them sharing a slow disk and one core, takes less.

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Install what pip cannot: OpenGL libraries for software rendering, and Python with venv where there is none.
+# Install what pip cannot: libraries for software rendering, and Python with venv where there is none.
 #
 # Does nothing when nothing is missing. Uses apt-get as root or through a sudo that asks for no password; otherwise it
 # prints the command and goes on, because a suite without cameras needs no OpenGL. NO_APT=1 forbids apt-get.
 #
 # The same list is APT_PACKAGES in flowbench/doctor.py (tests/test_doctor.py compares them).
 set -u
-GL_PACKAGES="libegl1 libgl1 libopengl0 libgl1-mesa-dri"
+GL_PACKAGES="libegl1 libgl1 libopengl0 libgl1-mesa-dri libglib2.0-0"
 
 has_library() {
     PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null | grep -q "$1"
@@ -24,7 +24,7 @@ has_egl_vendor() {
 
 missing=""
 if [ "$(uname -s)" = Linux ]; then
-    for library in libEGL.so.1 libGL.so.1 libOpenGL.so.0; do
+    for library in libEGL.so.1 libGL.so.1 libOpenGL.so.0 libgthread-2.0.so.0; do
         has_library "$library" || missing="$GL_PACKAGES"
     done
     has_egl_vendor || missing="$GL_PACKAGES"

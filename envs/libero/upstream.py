@@ -162,9 +162,12 @@ def _opencv_optional() -> Iterator[None]:
     robosuite imports it for an on-screen window that is never opened here; the wheel needs libGL and GLib, which servers
     lack.
     """
+    search_path = list(sys.path)
     try:
         importlib.import_module("cv2")
     except ImportError:
+        # A failed import leaves OpenCV's folder in front, whose `typing` would hide Python's own in every child process.
+        sys.path[:] = search_path
         sys.modules["cv2"] = types.ModuleType("cv2")
         try:
             yield
