@@ -12,7 +12,7 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 # All tests with SLOW=1, and where continuous integration sets CI; else those that take seconds.
 PYTEST_MARKS := $(if $(SLOW)$(CI),-m '',)
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint format clean system-packages
 
 help:
 	@echo "make demo    install everything and evaluate a few real Meta-World and LIBERO episodes"
@@ -21,13 +21,13 @@ help:
 	@echo "make clean   remove $(VENV), build products and caches; results stay"
 
 # Running it again goes on where it stopped, and prints the tables at once when all is done.
-demo: $(VENV)/.demo-installed
+demo: system-packages $(VENV)/.demo-installed
 	@# Without OpenGL the doctor says so and the evaluations below still run: their agents look at no image.
 	$(BIN)/flowbench doctor || true
 	$(BIN)/flowbench eval --agent scripted --suite metaworld11 --cameras corner --limit 11 --out $(RUNS)/demo-metaworld11-scripted
 	$(BIN)/flowbench eval --agent random --suite libero10 --limit 4 --out $(RUNS)/demo-libero10-random
 
-test: $(VENV)/.dev-installed
+test: system-packages $(VENV)/.dev-installed
 	$(BIN)/python -m pytest $(PYTEST_MARKS) $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev-installed
@@ -42,13 +42,15 @@ clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(BIN)/python:
+system-packages:
 	@PYTHON="$(PYTHON)" tools/install_system_packages.sh
+
+$(BIN)/python: | system-packages
 	@python="$(PYTHON)"; : "$${python:=python3}"; \
 	$$python -c '$(SUPPORTED)' || { \
 		echo "FlowBench needs Python 3.11, 3.12 or 3.13, and $$python is not one. Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; \
 		exit 1; }; \
-	$$python -m venv $(VENV)
+	$$python -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 
 # Installed again whenever pyproject.toml changes.

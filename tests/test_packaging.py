@@ -118,7 +118,7 @@ def test_importing_a_folder_by_its_short_name_says_what_to_import_instead(folder
 @pytest.mark.parametrize("folder", ["envs", "agents"])
 def test_the_links_are_committed_as_links(folder):
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
-        pytest.skip("not a git checkout")
+        pytest.skip("needs git and a checkout")
     entry = run("git", "ls-files", "--stage", f"flowbench/{folder}", cwd=ROOT).stdout.split()
     assert entry[0] == "120000"
     assert run("git", "cat-file", "blob", entry[1], cwd=ROOT).stdout == f"../{folder}"
@@ -126,7 +126,7 @@ def test_the_links_are_committed_as_links(folder):
 
 def test_no_file_of_a_result_run_is_committed():
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
-        pytest.skip("not a git checkout")
+        pytest.skip("needs git and a checkout")
     assert run("git", "ls-files", "results/runs", cwd=ROOT).stdout == ""
 
 
