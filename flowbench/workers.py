@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -152,7 +152,9 @@ class WorkerPool:
             worker.stop()
             return
         worker.episode, worker.task, worker.since = episode, episode.task, time.monotonic()
-        worker.connection.send(episode)
+        # A worker that has died since its last message is found, with its episode, by the next read.
+        with suppress(OSError):
+            worker.connection.send(episode)
 
     def _bury_hung(self) -> Iterator[Rollout]:
         now = time.monotonic()
