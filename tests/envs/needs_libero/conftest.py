@@ -34,7 +34,7 @@ def simulators():
     def get(suite_name, index, protocol=None):
         key = (suite_name, index, protocol)
         if key not in kept:
-            if len(kept) == 3:
+            if len(kept) == 2:
                 kept.pop(next(iter(kept))).close()
             suite = get_suite(suite_name)
             kept[key] = suite.make_simulator(suite.tasks[index], suite.rules(protocol), RenderSettings(SIZE, SIZE))

@@ -12,12 +12,13 @@ TASK = "LIVING_ROOM_SCENE2_put_both_the_alphabet_soup_and_the_tomato_sauce_in_th
 
 
 def make(**config):
-    config = {"image_size": (64, 64), "modalities": ("rgb", "depth", "segmentation", "calibration")} | config
+    modalities = ("rgb", "depth", "segmentation", "calibration")
+    config = {"image_size": (32, 32), "modalities": modalities, "profile": "fast"} | config
     return gymnasium.make(f"flowbench:FlowBench/libero10-{TASK}-v0", disable_env_checker=True, **config)
 
 
 def test_gymnasiums_checker_accepts_a_libero_task():
-    env = make(render_mode="rgb_array", cameras=("agentview", "robot0_eye_in_hand"))
+    env = make(render_mode="rgb_array", cameras=("agentview",))
     check_env(env.unwrapped)
     env.close()
 
@@ -30,11 +31,11 @@ def test_stable_baselines_checker_accepts_a_libero_task():
 
 
 def test_the_family_id_is_the_same_task_and_a_seed_gives_the_same_first_frame():
-    env = gymnasium.make(f"flowbench:FlowBench/libero-{TASK}-v0", disable_env_checker=True, image_size=(64, 64))
+    env = gymnasium.make(f"flowbench:FlowBench/libero-{TASK}-v0", disable_env_checker=True, modalities="depth")
     first, info = env.reset(seed=53)
     assert info["scenario"] == "i003-s053"
     assert info["instruction"] == "put both the alphabet soup and the tomato sauce in the basket"
     env.reset(seed=54)
     again, _ = env.reset(seed=53)
-    np.testing.assert_array_equal(first["agentview/rgb"], again["agentview/rgb"])
+    np.testing.assert_array_equal(first["agentview/depth"], again["agentview/depth"])
     env.close()
