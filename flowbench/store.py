@@ -12,7 +12,6 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -248,15 +247,42 @@ def read_rows(folder: Path) -> tuple[list[dict[str, Any]], bool]:
     Raises:
         StoreError: If a line other than a torn last one does not check, or an episode was finished twice.
     """
-    return _read_latest(folder, dict)
+
+    def parse(body: bytes) -> tuple[str, bool, dict[str, Any]]:
+        row = json.loads(body + b"}")
+        return row["id"], row["status"] == "error", row
+
+    return _read_latest(folder, parse)
 
 
-def read_columns(folder: Path, names: tuple[str, ...]) -> tuple[list[tuple[Any, ...]], bool]:
-    """Read two or more fields of each episode, as `read_rows` does, at half its time and a fifth of its memory."""
-    return _read_latest(folder, itemgetter(*names))
+def read_columns(folder: Path, names: tuple[str, ...]) -> tuple[list[tuple[str, ...]], bool]:
+    """Read some text fields of each episode, as `read_rows` does, at a third of its time and memory.
+
+    Args:
+        folder: A result folder.
+        names: Fields of `EpisodeResult` that always hold text.
+    """
+    keys = [b',"%s":"' % name.encode() for name in names]
+    texts: dict[bytes, str] = {}
+
+    def parse(body: bytes) -> tuple[str, bool, tuple[str, ...]]:
+        if b"\\" in body:
+            row = json.loads(body + b"}")
+            return row["id"], row["status"] == "error", tuple(row[name] for name in names)
+        # `encode_line` wrote this line, and without a backslash no text in it holds a quote.
+        values = []
+        for key in keys:
+            start = body.index(key) + len(key)
+            text = body[start : body.index(b'"', start)]
+            values.append(texts.get(text) or texts.setdefault(text, text.decode()))
+        identifier = body[len(_ID_START) : body.index(b'"', len(_ID_START))].decode()
+        return identifier, b',"status":"error"' in body, tuple(values)
+
+    return _read_latest(folder, parse)
 
 
-def _read_latest(folder: Path, keep: Callable[[dict[str, Any]], Kept]) -> tuple[list[Kept], bool]:
+def _read_latest(folder: Path, parse: Callable[[bytes], tuple[str, bool, Kept]]) -> tuple[list[Kept], bool]:
+    """Read what `parse` makes of each line: its id, whether it is an error, and what to keep of it."""
     path = Path(folder) / EPISODES_NAME
     rows: dict[str, Kept] = {}
     errors: set[str] = set()
@@ -265,14 +291,13 @@ def _read_latest(folder: Path, keep: Callable[[dict[str, Any]], Kept]) -> tuple[
         if body is None:
             torn = True
             break
-        row = json.loads(body + b"}")
-        identifier = row["id"]
+        identifier, is_error, kept = parse(body)
         if identifier in rows and identifier not in errors:
             raise StoreError(
                 f"{path} line {number} repeats episode {identifier}, which had finished. Delete one of the two lines."
             )
-        (errors.add if row["status"] == "error" else errors.discard)(identifier)
-        rows[identifier] = keep(row)
+        (errors.add if is_error else errors.discard)(identifier)
+        rows[identifier] = kept
     return list(rows.values()), torn
 
 

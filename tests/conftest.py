@@ -47,7 +47,7 @@ def write_run(tmp_path) -> Callable[..., Path]:
     """Return a function that stores a run under a name.
 
     `outcome(episode)` says how each episode of the spec ended; None leaves it out. Keywords change the spec, except
-    `agent`, `privileged` and `versions`.
+    `agent`, `privileged`, `modalities` and `versions`.
     """
 
     def write(
@@ -56,12 +56,13 @@ def write_run(tmp_path) -> Callable[..., Path]:
         *,
         agent: str = "random",
         privileged: bool = False,
+        modalities: tuple[str, ...] = ("rgb",),
         versions: dict[str, str] | None = None,
         **changes,
     ) -> Path:
         spec = replace(SPEC, agent=AgentSpec(agent), **changes)
         command = f"flowbench eval --agent {agent} --suite {spec.suite}"
-        manifest = RunManifest.collect(spec, command=command, privileged=privileged, device="cpu", renderer={})
+        manifest = RunManifest.collect(spec, command=command, privileged=privileged, modalities=modalities)
         if versions is not None:
             manifest = replace(manifest, versions=versions)
         with ResultStore.open(tmp_path / name, manifest) as store:

@@ -13,7 +13,7 @@ import pytest
 
 from flowbench.errors import BadValue, StoreError, UnknownName
 from flowbench.stats import wilson_interval
-from flowbench.store import EPISODES_NAME, ResultStore
+from flowbench.store import EPISODES_NAME, ResultStore, read_columns, read_rows
 from flowbench.table_formats import FORMATS, escape_latex, escape_markdown
 from flowbench.tables import RunSummary, aggregate, print_summary
 
@@ -185,6 +185,13 @@ def test_changes_of_the_protocol_are_said_even_for_one_run(write_run):
     folder = write_run("r1", max_steps=30, limit=3)
     notes = aggregate(summarise(folder)).notes
     assert f"{folder}: horizon 30 steps instead of the protocol's, limited to 3 episodes." in notes
+
+
+def test_repetitions_of_an_agent_that_looks_at_nothing_are_said(write_run):
+    note = "the agent looks at no image, so its episodes repeat from camera to camera"
+    assert note in " ".join(aggregate(summarise(write_run("r1", modalities=()))).notes)
+    assert note not in " ".join(aggregate(summarise(write_run("r2", modalities=(), cameras=("front",)))).notes)
+    assert note not in " ".join(aggregate(summarise(write_run("r3"))).notes)
 
 
 def test_a_torn_last_line_is_said(write_run):
@@ -370,3 +377,14 @@ def test_two_hundred_thousand_episodes_are_counted_in_about_a_second(write_run):
     # 0.2 s when nothing else runs; per-episode Python loops over a table take tens of seconds.
     assert time.perf_counter() - start < 4
     assert score(table, "task", "task7", "all").n == 2 * 1500
+
+
+def test_columns_read_quickly_equal_those_read_by_parsing(write_run):
+    awkward = ("reach", "push", 'a "quoted", {odd} name', "back\\slash", "größe", "line\nbreak", "status")
+    folder = write_run("r1", lambda e: ("success", "failure", "error")[e.scenario.seed % 3], tasks=awkward, agent='x"y')
+    names = ("task", "camera", "agent", "status")
+    rows, _ = read_rows(folder)
+    columns, torn = read_columns(folder, names)
+    assert columns == [tuple(row[name] for name in names) for row in rows]
+    assert len(columns) == 7 * 2 * 5
+    assert not torn
