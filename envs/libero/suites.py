@@ -8,7 +8,8 @@ Conventions of every suite here:
 - `proprio` is (8,): hand position (3) in world metres, hand orientation (3) as an axis-angle vector, finger joint
   positions (2) in metres (+q, -q; open is +-0.04); see `flowbench.envs.libero.simulator.LiberoSimulator.proprio`.
 - The `policy` image view is mirrored: checkpoints of the OpenVLA line were trained on robosuite's bottom-up buffer turned
-  by half a turn, which is the upright image seen in a mirror.
+  by half a turn, which is the upright image seen in a mirror. The bytes are robosuite's for the same state; upstream's
+  own loop shows the state of 4 ms before the end of a control step.
 - A scenario is an official initial state plus a seed; the seed places the fixtures (cabinet, stove, rack, microwave,
   caddy), which LIBERO's initial states do not contain.
 
