@@ -31,7 +31,6 @@ APT_COMMAND = f"sudo apt-get update && sudo apt-get install -y --no-install-reco
 
 #: A cold first import of a simulator, with two of them sharing a slow disk and one core, takes less.
 PROBE_TIMEOUT_S = 60.0
-PROBE_SIZE = (64, 48)
 _PROBE_CODE = "from flowbench.doctor import probe_and_report; probe_and_report('{suite}')"
 
 #: Environment variables that decide how images are made and where programs run.
@@ -63,7 +62,7 @@ class SuiteCheck:
         problems: One sentence each; the first names the cause.
         next_steps: Commands that mend them.
         versions: Installed distributions of its extra.
-        renderer: What draws its images.
+        renderer: What draws its images, and how they compare with the reference.
         seconds: Time from the start of a Python process to the first frame.
     """
 
@@ -222,17 +221,19 @@ def probe_and_report(suite: str) -> None:
 
 
 def probe(name: str) -> dict[str, Any]:
-    """Start the first task of a suite, take one step and render one small frame, in this process."""
+    """Start the first task of a suite, take one step, render, and compare a known frame, in this process."""
     import time
 
     import numpy as np
 
+    from flowbench.fingerprint import describe_deviation
+    from flowbench.preflight import compare_pixels
     from flowbench.registry import make
 
     start = time.monotonic()
     try:
         suite = get_suite(name)
-        env = make(name, modalities=("rgb", "depth"), image_size=PROBE_SIZE)
+        env = make(name, modalities=("rgb", "depth"))
         env.reset(seed=0)
         action = np.clip(np.zeros(env.action_space.shape), env.action_space.low, env.action_space.high)
         observation = env.step(action)[0]
@@ -241,9 +242,12 @@ def probe(name: str) -> dict[str, Any]:
         if rgb.std() < 1 or not np.all(np.isfinite(depth_m)) or not (depth_m > 0).any():
             return {"error": f"Camera {camera} of {name} shows a blank image.", "rendering": True}
         task = env.task.name
+        grey_levels = compare_pixels(env)
         env.close()
         # Afterwards, because it makes a context of its own.
         renderer = _renderer(suite)
+        if grey_levels is not None:
+            renderer["known frame"] = describe_deviation(suite, grey_levels)
     except RenderingUnavailable as error:
         return {"error": str(error), "rendering": True}
     except FlowBenchError as error:
