@@ -22,13 +22,8 @@ from flowbench.tables import RunSummary, aggregate
 def finished(episode: EpisodeSpec, number: int) -> EpisodeResult:
     """Return a made-up result of an episode; its outcome follows from its number."""
     status = ("success", "failure", "success", "error")[number * 7919 % 4]
-    return EpisodeResult(
-        id=episode.id,
-        suite=episode.suite,
-        task=episode.task,
-        camera=episode.camera,
-        seed=episode.scenario.seed,
-        init_state=None,
+    return EpisodeResult.of(
+        episode,
         protocol="default",
         agent="random",
         privileged=False,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from flowbench.spec import EpisodeSpec
 
 Status = Literal["success", "failure", "error"]
 STATUSES: tuple[Status, ...] = ("success", "failure", "error")
@@ -60,6 +63,19 @@ class EpisodeResult:
     agent_seconds: float
     agent_calls: int
     error: str | None = None
+
+    @classmethod
+    def of(cls, episode: EpisodeSpec, **rest: Any) -> EpisodeResult:
+        """Return the result of an episode; `rest` are the fields that its spec does not hold."""
+        return cls(
+            id=episode.id,
+            suite=episode.suite,
+            task=episode.task,
+            camera=episode.camera,
+            seed=episode.scenario.seed,
+            init_state=episode.scenario.init_state,
+            **rest,
+        )
 
     @property
     def outcome(self) -> Outcome:

@@ -74,14 +74,8 @@ def rollout(
         status = "success" if info["is_success"] else "failure"
     except Exception as exception:  # An episode that cannot be carried out is a third outcome, not the end of the run.
         status, error, trace = "error", describe_exception(exception, agent_name, steps), traceback.format_exc()
-    scenario = episode.scenario
-    result = EpisodeResult(
-        id=episode.id,
-        suite=episode.suite,
-        task=episode.task,
-        camera=episode.camera,
-        seed=scenario.seed,
-        init_state=scenario.init_state,
+    result = EpisodeResult.of(
+        episode,
         protocol=env.rules.name,
         agent=agent_name,
         privileged=agent.needs.privileged,

@@ -180,13 +180,8 @@ class WorkerPool:
 
     def _error_result(self, worker: _Worker, cause: str) -> EpisodeResult:
         episode = worker.episode
-        return EpisodeResult(
-            id=episode.id,
-            suite=episode.suite,
-            task=episode.task,
-            camera=episode.camera,
-            seed=episode.scenario.seed,
-            init_state=episode.scenario.init_state,
+        return EpisodeResult.of(
+            episode,
             protocol=self.spec.protocol,
             agent=self.spec.agent.name,
             privileged=self.privileged,

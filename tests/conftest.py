@@ -20,13 +20,8 @@ SPEC = EvalSpec("toy", "default", AgentSpec("random"), ("reach", "push"), ("fron
 
 def episode_result(episode: EpisodeSpec, status: str, agent: str = "random", **changes) -> EpisodeResult:
     """Make the result that an episode might have had."""
-    result = EpisodeResult(
-        id=episode.id,
-        suite=episode.suite,
-        task=episode.task,
-        camera=episode.camera,
-        seed=episode.scenario.seed,
-        init_state=episode.scenario.init_state,
+    result = EpisodeResult.of(
+        episode,
         protocol="default",
         agent=agent,
         privileged=False,

@@ -22,27 +22,21 @@ def manifest(spec=SPEC):
     return RunManifest.collect(spec, command="flowbench eval ...", privileged=False, device="cpu", renderer={})
 
 
-def result(episode, status="success", **changes):
-    values = {
-        "id": episode.id,
-        "suite": "toy",
-        "task": episode.task,
-        "camera": episode.camera,
-        "seed": episode.scenario.seed,
-        "init_state": None,
-        "protocol": "default",
-        "agent": "zero",
-        "privileged": False,
-        "status": status,
-        "steps": 12,
-        "first_success": 12 if status == "success" else None,
-        "total_reward": 1.5,
-        "seconds": 0.1,
-        "agent_seconds": 0.01,
-        "agent_calls": 12,
-        "error": "it broke" if status == "error" else None,
-    }
-    return EpisodeResult(**{**values, **changes})
+def result(episode, status="success"):
+    return EpisodeResult.of(
+        episode,
+        protocol="default",
+        agent="zero",
+        privileged=False,
+        status=status,
+        steps=12,
+        first_success=12 if status == "success" else None,
+        total_reward=1.5,
+        seconds=0.1,
+        agent_seconds=0.01,
+        agent_calls=12,
+        error="it broke" if status == "error" else None,
+    )
 
 
 def write(folder, statuses=("success", "failure", "success")):

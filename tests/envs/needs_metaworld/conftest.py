@@ -4,24 +4,10 @@ import numpy as np
 import pytest
 
 from flowbench.camera import CameraPose
-from flowbench.envs.gl import configure_rendering, describe
-from flowbench.errors import RenderingUnavailable
 from flowbench.registry import get_suite
 from flowbench.simulator import RenderSettings
 
 WIDTH, HEIGHT = 320, 240
-
-# Before any test module imports MuJoCo, which fixes its OpenGL backend then.
-configure_rendering()
-
-
-@pytest.fixture(scope="session")
-def opengl():
-    """Skip where nothing can be rendered."""
-    try:
-        return describe()
-    except RenderingUnavailable as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
