@@ -274,8 +274,8 @@ def _worker_main(connection: Connection, lifeline: Connection, spec: EvalSpec, o
                 connection.send(runner.run(request))
             else:
                 connection.send(preflight(runner, request))
-    except (EOFError, BrokenPipeError):
-        pass
+    except (EOFError, ConnectionError):
+        pass  # The parent is gone.
     except FlowBenchError as error:
         connection.send(error)
     except BaseException:
