@@ -69,8 +69,8 @@ def evaluate(spec: EvalSpec, folder: Path, options: EvalOptions | None = None) -
     check_options(spec, options)
     folder = Path(folder)
     ResultStore.check(folder, spec, resume=options.resume)
-    pending = _pending(folder, spec, options.retry_errors)
-    if pending:
+    done = ResultStore.scan(folder).done(retry_errors=options.retry_errors)
+    if any(episode.id not in done for episode in spec.episodes()):
         report = run_preflight(spec, options)
         for warning in report.warnings:
             print(f"Warning: {warning}", file=sys.stderr)
@@ -116,7 +116,7 @@ def run_preflight(spec: EvalSpec, options: EvalOptions, *, thorough: bool = Fals
 def _run(spec: EvalSpec, options: EvalOptions, store: ResultStore, privileged: bool) -> None:
     from flowbench.progress import EvalProgress
 
-    done = store.completed.finished | (set() if options.retry_errors else store.completed.errors)
+    done = store.completed.done(retry_errors=options.retry_errors)
     episodes = spec.episodes()
     pending = [episode for episode in episodes if episode.id not in done]
     run_options = RunOptions(options.device, options.record, store.folder)
@@ -142,12 +142,6 @@ def _rollouts(
     count = min(options.workers, len(pending))
     pool = WorkerPool(spec, run_options, count, privileged=privileged, episode_timeout_s=options.episode_timeout_s)
     yield from pool.run(pending)
-
-
-def _pending(folder: Path, spec: EvalSpec, retry_errors: bool) -> list[EpisodeSpec]:
-    completed = ResultStore.scan(folder)
-    done = completed.finished | (set() if retry_errors else completed.errors)
-    return [episode for episode in spec.episodes() if episode.id not in done]
 
 
 def _first_episodes(spec: EvalSpec, limit: int | None) -> list[EpisodeSpec]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from flowbench.errors import missing_extra
+from flowbench.errors import StoreError, missing_extra
 from flowbench.observation import Observation
 
 RecordMode = Literal["none", "failures", "all"]
+#: Of a video that is being written.
+PARTIAL_SUFFIX = ".partial.mp4"
 RECORD_MODES: tuple[RecordMode, ...] = ("none", "failures", "all")
 
 
@@ -53,12 +56,27 @@ def write_video(path: Path, frames: list[np.ndarray], fps: int = 20) -> None:
         path: Target; it appears only when complete.
         frames: uint8 (H, W, 3) images of one size.
         fps: Frames per second.
+
+    Raises:
+        StoreError: If the video cannot be written; no part of it is left.
     """
+    try:
+        _encode(path, frames, fps)
+    except OSError as error:
+        with suppress(OSError):
+            path.with_suffix(PARTIAL_SUFFIX).unlink(missing_ok=True)
+        raise StoreError(
+            f"Video {path} could not be written: {error.strerror or error}. Stored episodes are kept; make room, or leave out "
+            "--record, and run the same command again."
+        ) from error
+
+
+def _encode(path: Path, frames: list[np.ndarray], fps: int) -> None:
     import imageio_ffmpeg
 
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = frames[0].shape[:2]
-    temporary = path.with_suffix(".partial.mp4")
+    temporary = path.with_suffix(PARTIAL_SUFFIX)
     # yuv420p needs even sides; the encoder pads odd ones by one pixel.
     writer = imageio_ffmpeg.write_frames(
         str(temporary),

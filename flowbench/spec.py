@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, zip_longest
@@ -142,9 +143,9 @@ class EvalSpec:
         for name, values in (("tasks", self.tasks), ("cameras", self.cameras), ("seeds", self.seeds)):
             if not values:
                 raise BadValue(f"The evaluation has no {name}; give at least one.")
-            repeated = [value for index, value in enumerate(values) if value in values[:index]]
-            if repeated:
-                raise BadValue(f"{name} lists {repeated[0]!r} twice; each episode is run once.")
+            value, count = Counter(values).most_common(1)[0]
+            if count > 1:
+                raise BadValue(f"{name} lists {value!r} {count} times; each episode is run once.")
         for task in self.tasks:
             suite.task(task)
         for camera in self.cameras:

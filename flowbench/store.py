@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -64,6 +64,10 @@ class Completed(NamedTuple):
 
     finished: set[str]
     errors: set[str]
+
+    def done(self, *, retry_errors: bool) -> set[str]:
+        """Return the ids that need no run any more; errors are among them unless they are to be tried again."""
+        return self.finished if retry_errors else self.finished | self.errors
 
 
 class ResultStore:
@@ -357,8 +361,3 @@ def _write_atomically(path: Path, text: str) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise StoreError(f"{path} cannot be written: {error.strerror}.") from error
-
-
-def same_outcomes(ours: Iterable[EpisodeResult], theirs: Iterable[EpisodeResult]) -> bool:
-    """Whether two sets of results agree in everything that must not depend on how they were run."""
-    return {result.outcome for result in ours} == {result.outcome for result in theirs}

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from flowbench.errors import StoreError
+from flowbench.recording import video_path, write_video
 from flowbench.store import EPISODES_NAME, ResultStore
 
 AGENTS = Path(__file__).with_name("misbehaving_agents.py")
@@ -265,3 +267,10 @@ def test_videos_of_failures_are_stored_when_asked(tmp_path):
     videos = sorted(path.name for path in (tmp_path / "r" / "videos").iterdir())
     assert videos == ["toy_push@front_s000.mp4", "toy_push@front_s001.mp4"]
     assert all(path.stat().st_size > 500 for path in (tmp_path / "r" / "videos").iterdir())
+
+
+def test_a_video_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "videos").write_text("a file where the folder should be")
+    path = video_path(tmp_path, "toy/push@front/s000")
+    with pytest.raises(StoreError, match=r"toy_push@front_s000.mp4 could not be written: .*run the same command again"):
+        write_video(path, [])

@@ -63,7 +63,7 @@ def test_max_steps_replaces_the_protocol_horizon():
         ({"cameras": ("front+jaw5",)}, CameraError, r"offset 'jaw5' that is not one of"),
         ({"protocol": "defualt"}, UnknownName, r"no protocol 'defualt'. Did you mean 'default'"),
         ({"seeds": ()}, BadValue, "has no seeds"),
-        ({"seeds": (1, 1)}, BadValue, "seeds lists 1 twice"),
+        ({"seeds": (1, 1)}, BadValue, "seeds lists 1 2 times; each episode is run once"),
         ({"init_states": (0,)}, BadValue, "stores no initial states"),
         ({"limit": 0}, BadValue, "--limit is 0; give a whole number from 1"),
         ({"max_steps": -1}, BadValue, "--max-steps is -1"),
