@@ -47,7 +47,7 @@ class LiberoSimulator:
         settle_action: (7,) the no-op of the protocol's settle steps.
         model: The compiled scene, for privileged agents.
         data: The scene's state. After a step its poses and contacts are one physics step (2 ms) behind its positions, as
-            upstream leaves them.
+            upstream leaves them; `update_poses` brings the poses up to date.
     """
 
     passes = PASSES
@@ -124,7 +124,7 @@ class LiberoSimulator:
         The angle is 2 acos(w) of the body's quaternion as MuJoCo gives it, from 0 to 2 pi: as in robosuite's
         `quat2axisangle` and the data that checkpoints were trained on, q and -q are not made one.
         """
-        self._update_poses()
+        self.update_poses()
         robot = self._domain.robots[0]
         hand = self.model.body(robot.robot_model.eef_name).id
         return np.concatenate(
@@ -137,7 +137,7 @@ class LiberoSimulator:
 
     def view(self, name: str) -> View:
         """Return a named camera as it stands now."""
-        self._update_poses()
+        self.update_poses()
         return self._renderer.view(name)
 
     def render(self, name: str, camera: CameraParams, modalities: frozenset[str]) -> Frame:
@@ -146,14 +146,14 @@ class LiberoSimulator:
         Raises:
             RenderingUnavailable: If no OpenGL context can be made.
         """
-        self._update_poses()
+        self.update_poses()
         frame = self._renderer.render(name, camera, modalities)
         segmentation = None if frame.element_ids is None else self._labels.of_element[frame.element_ids]
         return Frame(frame.rgb, frame.depth_m, segmentation)
 
     def enclosing_object(self, point_world: np.ndarray) -> str | None:
         """Return what a (3,) point lies inside of: an object's name, or a body's for walls and tables; None if nothing."""
-        self._update_poses()
+        self.update_poses()
         geom = enclosing_geom(self.model, self.data, point_world, self._scene_option)
         if geom is None:
             return None
@@ -184,8 +184,11 @@ class LiberoSimulator:
             self.control_env.close()
             self._domain = None
 
-    def _update_poses(self) -> None:
-        """Bring body, site and camera poses up to the state; a physics step leaves them one step behind.
+    def update_poses(self) -> None:
+        """Bring body, site, joint and camera poses in `data` up to the state; a physics step leaves them one step behind.
+
+        Looking does this too, so a privileged agent that reads poses calls it first: what it reads, and therefore does, must
+        not depend on whether somebody looked. Contacts stay those of the last physics step.
 
         Not `mj_forward`: that would also advance the solver's warm start, and looking would change the trajectory.
         """
