@@ -60,6 +60,10 @@ class StoreError(FlowBenchError):
     """Raised when a result folder cannot be read or written as asked."""
 
 
+class DataError(FlowBenchError):
+    """Raised when demonstrations cannot be read, written or made as asked."""
+
+
 class PreflightError(FlowBenchError):
     """Raised when an evaluation would waste hours, before it starts."""
 

@@ -1,0 +1,1 @@
+"""Demonstrations: recorded, stored, read back from several formats, looked at and checked."""

@@ -1,0 +1,96 @@
+"""The layout of FlowBench's demonstration files: robomimic's and LIBERO's HDF5 layout, with what those lack.
+
+    /data                     attributes: total (steps of all demonstrations), num_demos, env_args (JSON as robomimic reads
+                              it), flowbench_format, flowbench_version, spec (JSON of what was collected, and how),
+                              cameras (JSON list), image_convention "upright"; with one task also LIBERO's problem_info
+                              (JSON with language_instruction)
+    /data/demo_0              attributes: num_samples (T), suite, protocol, task, instruction, scenario (key), seed,
+                              init_state, episode_id, agent, success, segmentation_names (JSON), checksum
+      actions (T, A) float64          what was executed, noise included
+      expert_actions (T, A) float64   what the agent asked for; only where noise was added
+      rewards (T,) float64; dones (T,) uint8
+      states (T, S) float64           the physics vector before each action; on MuJoCo it starts with time, qpos, qvel
+      final_state (S,) float64        the physics vector after the last action
+      state_extras/<path> (T or 1, ...)   numbers that the simulator keeps beside the physics; one row if constant
+      obs/proprio (T, P) float32
+      obs/<field> (T, n)              named parts that the suite declares, e.g. LIBERO's ee_pos, gripper_states
+      obs/<camera>_rgb (T, H, W, 3) uint8, upright
+      obs/<camera>_depth (T, H, W)    attribute `unit_m`: metres per unit (0.001 for uint16 millimetres, 1.0 for floats)
+      obs/<camera>_segmentation (T, H, W) uint8 or uint16
+      obs/<camera>_intrinsic_cv (T, 3, 3), obs/<camera>_extrinsic_cv (T, 4, 4) float32, OpenCV axes, world to camera
+
+Images are stored one step per chunk, losslessly compressed with gzip, which every HDF5 reader has: any step is read
+without decoding another one. An action-free file has only images, calibration and attributes.
+
+Sources: robomimic's dataset documentation (dataset structure), LIBERO's `libero_dataset` script and `utils/dataset_utils`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flowbench.errors import BadValue
+
+#: Number in the attribute `flowbench_format`; a reader refuses larger ones.
+FORMAT_VERSION = 1
+
+DATA = "data"
+OBS = "obs"
+STATE_EXTRAS = "state_extras"
+
+#: How depth may be stored: NumPy type and metres per unit. uint16 holds 65.535 m in millimetres.
+DEPTH_FORMATS: dict[str, tuple[str, float]] = {
+    "uint16": ("uint16", 0.001),
+    "float16": ("float16", 1.0),
+    "float32": ("float32", 1.0),
+}
+
+#: Modality of an observation key -> ending of its data set's name.
+CAMERA_SUFFIXES = ("rgb", "depth", "segmentation", "intrinsic_cv", "extrinsic_cv")
+
+
+def dataset_name(key: str) -> str:
+    """Return the name under `obs` of an observation key: `corner/rgb` is stored as `corner_rgb`."""
+    camera, _, item = key.rpartition("/")
+    return f"{camera}_{item}" if camera else item
+
+
+def observation_key(name: str) -> str:
+    """Return the observation key of a data set under `obs`; the inverse of `dataset_name`."""
+    for suffix in CAMERA_SUFFIXES:
+        if name.endswith(f"_{suffix}"):
+            return f"{name.removesuffix(f'_{suffix}')}/{suffix}"
+    return name
+
+
+def encode_depth(depth_m: np.ndarray, format_name: str) -> np.ndarray:
+    """Turn float32 metres into what is stored.
+
+    Args:
+        depth_m: Metres along the optical axis, 0 where nothing was hit.
+        format_name: A key of `DEPTH_FORMATS`.
+
+    Raises:
+        BadValue: If a depth does not fit the format.
+    """
+    dtype, unit_m = DEPTH_FORMATS[format_name]
+    scaled = np.asarray(depth_m, dtype=np.float64) / unit_m
+    limit = np.iinfo(dtype).max if dtype.startswith("uint") else np.finfo(dtype).max
+    if scaled.size and scaled.max() > limit:
+        raise BadValue(
+            f"A depth of {float(np.max(depth_m)):.1f} m does not fit --depth-format {format_name}, which holds up to "
+            f"{limit * unit_m:g} m. Choose --depth-format float32."
+        )
+    return (np.rint(scaled) if dtype.startswith("uint") else scaled).astype(dtype)
+
+
+def decode_depth(stored: np.ndarray, unit_m: float) -> np.ndarray:
+    """Return float32 metres from what is stored."""
+    return (stored * unit_m).astype(np.float32) if unit_m != 1.0 else stored.astype(np.float32)
+
+
+def smallest_unsigned(largest: int) -> Any:
+    """Return the smallest unsigned type that holds `largest`; for segmentation ids."""
+    return np.uint8 if largest < 2**8 else np.uint16 if largest < 2**16 else np.uint32

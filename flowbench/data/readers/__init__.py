@@ -1,0 +1,1 @@
+"""Readers of demonstration formats; each knows one format and nothing about learning."""
