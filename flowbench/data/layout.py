@@ -5,19 +5,24 @@
                               cameras (JSON list), image_convention "upright"; with one task also LIBERO's problem_info
                               (JSON with language_instruction)
     /data/demo_0              attributes: num_samples (T), suite, protocol, task, instruction, scenario (key), seed,
-                              init_state, episode_id, agent, success, segmentation_names (JSON), checksum
+                              init_state, episode_id, agent, success, segmentation_names (JSON), checksum; also what
+                              robomimic looks for there: model_file (empty: the scene comes from the suite and the states)
       actions (T, A) float64          what was executed, noise included
       expert_actions (T, A) float64   what the agent asked for; only where noise was added
+      prefix_actions (N, A) float64   random actions after the protocol's settle steps and before row 0; only with
+                                      --start-noise. Playing back means reset, settle, prefix_actions, actions
       rewards (T,) float64; dones (T,) uint8
       states (T, S) float64           the physics vector before each action; on MuJoCo it starts with time, qpos, qvel
       final_state (S,) float64        the physics vector after the last action
-      state_extras/<path> (T or 1, ...)   numbers that the simulator keeps beside the physics; one row if constant
+      state_extras/<path> (T or 1, ...)   numbers that the simulator keeps beside the physics; one row if constant; the
+                                      attributes `kinds` and `none` are those of `flowbench.data.states`
       obs/proprio (T, P) float32
       obs/<field> (T, n)              named parts that the suite declares, e.g. LIBERO's ee_pos, gripper_states
       obs/<camera>_rgb (T, H, W, 3) uint8, upright
       obs/<camera>_depth (T, H, W)    attribute `unit_m`: metres per unit (0.001 for uint16 millimetres, 1.0 for floats)
       obs/<camera>_segmentation (T, H, W) uint8 or uint16
       obs/<camera>_intrinsic_cv (T, 3, 3), obs/<camera>_extrinsic_cv (T, 4, 4) float32, OpenCV axes, world to camera
+      obs/<alias>_rgb                 a soft link for loaders that know a camera by another name (LIBERO: eye_in_hand_rgb)
 
 Images are stored one step per chunk, losslessly compressed with gzip, which every HDF5 reader has: any step is read
 without decoding another one. An action-free file has only images, calibration and attributes.
@@ -27,11 +32,16 @@ Sources: robomimic's dataset documentation (dataset structure), LIBERO's `libero
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flowbench.errors import BadValue
+
+if TYPE_CHECKING:
+    import h5py
 
 #: Number in the attribute `flowbench_format`; a reader refuses larger ones.
 FORMAT_VERSION = 1
@@ -94,3 +104,37 @@ def decode_depth(stored: np.ndarray, unit_m: float) -> np.ndarray:
 def smallest_unsigned(largest: int) -> Any:
     """Return the smallest unsigned type that holds `largest`; for segmentation ids."""
     return np.uint8 if largest < 2**8 else np.uint16 if largest < 2**16 else np.uint32
+
+
+def data_sets(group: h5py.Group, prefix: str = "") -> Iterator[tuple[str, h5py.Dataset]]:
+    """Yield (path, data set) of everything in a demonstration, sorted by path; aliases (soft links) are left out."""
+    import h5py
+
+    for name in sorted(group):
+        if isinstance(group.get(name, getlink=True), h5py.SoftLink):
+            continue
+        item, path = group[name], f"{prefix}{name}"
+        if isinstance(item, h5py.Group):
+            yield from data_sets(item, f"{path}/")
+        else:
+            yield path, item
+
+
+def checksum(group: h5py.Group) -> str:
+    """Return the SHA-256 of a demonstration's arrays, as its attribute `checksum` holds it.
+
+    Hashed is one line per data set, in the order of `data_sets`: path, NumPy dtype, shape, and the SHA-256 of its rows in
+    C order, separated by spaces. Attributes are not part of it.
+
+    Raises:
+        OSError: If a chunk cannot be decoded.
+    """
+    whole = hashlib.sha256()
+    for path, data_set in data_sets(group):
+        rows = hashlib.sha256()
+        # A block at a time: a whole episode of images need not fit into memory.
+        length = data_set.chunks[0] if data_set.chunks else max(1, len(data_set))
+        for start in range(0, len(data_set), length):
+            rows.update(np.ascontiguousarray(data_set[start : start + length]).data)
+        whole.update(f"{path} {data_set.dtype.str} {data_set.shape} {rows.hexdigest()}\n".encode())
+    return whole.hexdigest()
