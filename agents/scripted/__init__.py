@@ -22,6 +22,7 @@ from flowbench.task import Task
 EXPERTS = {
     "toy": "flowbench.agents.scripted.toy:ToyExpert",
     "metaworld": "flowbench.agents.scripted.metaworld:MetaWorldExpert",
+    "libero": "flowbench.agents.scripted.libero.expert:LiberoExpert",
 }
 
 
@@ -60,6 +61,11 @@ class ScriptedAgent:
     def act(self, observation: Observation) -> np.ndarray:
         """Return the expert's action."""
         return self._expert.act(observation)
+
+    @property
+    def finished(self) -> bool | None:
+        """Whether the expert has let go and moved away after its success; None if it does not say."""
+        return getattr(self._expert, "finished", None)
 
 
 def _load(task: Task) -> type[Expert]:

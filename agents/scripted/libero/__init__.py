@@ -1,0 +1,1 @@
+"""LIBERO's scripted expert: goals read as predicates, objects as collision geometry, motion through the normal actions."""
