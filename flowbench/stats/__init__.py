@@ -1,89 +1,62 @@
-"""Success rates with intervals: the few statistics every table needs, written once and vectorised.
+"""The statistics of tables, comparisons and gates: SciPy and statsmodels, and a thin layer where they have nothing.
 
-A rate over several cells (task x camera) is the mean of the cells' rates, as the papers report it, so that a cell with
-more episodes does not count for more. With equally many episodes in every cell it equals the pooled rate.
+| module | what it answers |
+|---|---|
+| `intervals` | between which bounds a success rate lies |
+| `sample` | which episodes depend on each other, and how many independent ones they are worth |
+| `rates` | the rate over several tasks and cameras |
+| `chains` | CALVIN's instructions in a row |
+| `paired`, `unpaired` | whether two agents differ, on the same scenarios or on others |
+| `multiple` | the same over many tasks, or many agents |
+| `power` | how many episodes decide it |
+| `sequential` | the same while episodes are still coming in |
+
+How often each is right is shown in docs/statistics.md. Nothing here reads a result folder.
 """
 
-from __future__ import annotations
+from flowbench.stats.chains import ChainScores, chain_lengths, chain_scores
+from flowbench.stats.intervals import Interval, clopper_pearson_interval, wilson_interval
+from flowbench.stats.multiple import candidates_for_best, holm
+from flowbench.stats.paired import (
+    Difference,
+    PairedCounts,
+    mcnemar_exact,
+    paired_difference,
+    sign_flip_test,
+    tango_interval,
+)
+from flowbench.stats.power import episodes_needed, mcnemar_power, pairs_needed
+from flowbench.stats.rates import Rate, bootstrap_interval, bootstrap_means, clustered_rate, mean_of_cells
+from flowbench.stats.sample import ClusteredSample
+from flowbench.stats.sequential import betting_p_value, betting_wealth
+from flowbench.stats.unpaired import boschloo, independent_difference
 
-from typing import NamedTuple
-
-import numpy as np
-from scipy.special import ndtri
-
-
-class Interval(NamedTuple):
-    """Bounds of a confidence interval for a rate; numbers or arrays, NaN where there is no episode.
-
-    Attributes:
-        low: Lower bound, from 0.
-        high: Upper bound, to 1.
-    """
-
-    low: np.ndarray
-    high: np.ndarray
-
-
-class Rate(NamedTuple):
-    """A success rate over cells.
-
-    Attributes:
-        mean: Mean of the cells' rates; NaN if no cell has an episode.
-        low: Lower bound of its 95 % interval.
-        high: Upper bound.
-        n: Number of episodes counted.
-        cells: Number of cells that have at least one episode.
-    """
-
-    mean: float
-    low: float
-    high: float
-    n: int
-    cells: int
-
-
-def wilson_interval(successes: np.ndarray | float, n: np.ndarray | float, confidence: float = 0.95) -> Interval:
-    """Return Wilson's score interval (Wilson 1927, without continuity correction) of each of many rates.
-
-    Equal to `scipy.stats.binomtest(k, n).proportion_ci(confidence, method="wilson")`, but for whole arrays, and for the
-    fractional counts of an effective sample size.
-
-    Args:
-        successes: (...) number of successes.
-        n: (...) number of episodes; 0 gives NaN bounds.
-        confidence: Coverage.
-    """
-    successes, n = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(n, dtype=np.float64))
-    z = float(ndtri(0.5 + confidence / 2))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rate = successes / n
-        scale = 1 + z**2 / n
-        center = (rate + z**2 / (2 * n)) / scale
-        half_width = z / scale * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
-    # At 0 and n successes the bound is exact; rounding must not push it past the rate.
-    low = np.where(successes == 0, np.where(n > 0, 0.0, np.nan), center - half_width)
-    high = np.where(successes == n, np.where(n > 0, 1.0, np.nan), center + half_width)
-    return Interval(low[()], high[()])
-
-
-def mean_of_cells(successes: np.ndarray, n: np.ndarray) -> Rate:
-    """Average the rates of cells that have episodes, with a Wilson interval.
-
-    The interval is taken at the effective sample size of a mean of cells, `cells**2 / sum(1 / n_cell)`. With equal cells
-    that is the number of episodes, and the interval is Wilson's on the pooled counts.
-
-    Args:
-        successes: (C,) successes per cell.
-        n: (C,) episodes per cell; cells without one are left out.
-    """
-    successes, n = np.asarray(successes, dtype=np.float64), np.asarray(n, dtype=np.float64)
-    filled = n > 0
-    cells = int(filled.sum())
-    if not cells:
-        return Rate(np.nan, np.nan, np.nan, 0, 0)
-    total = float(n[filled].sum())
-    equal = bool(np.all(n[filled] == n[filled][0]))
-    mean = float(successes[filled].sum() / total if equal else np.mean(successes[filled] / n[filled]))
-    effective_n = total if equal else cells**2 / float(np.sum(1 / n[filled]))
-    low, high = wilson_interval(mean * effective_n, effective_n)
-    return Rate(mean, float(low), float(high), int(total), cells)
+__all__ = [
+    "ChainScores",
+    "ClusteredSample",
+    "Difference",
+    "Interval",
+    "PairedCounts",
+    "Rate",
+    "betting_p_value",
+    "betting_wealth",
+    "bootstrap_interval",
+    "bootstrap_means",
+    "boschloo",
+    "candidates_for_best",
+    "chain_lengths",
+    "chain_scores",
+    "clopper_pearson_interval",
+    "clustered_rate",
+    "episodes_needed",
+    "holm",
+    "independent_difference",
+    "mcnemar_exact",
+    "mcnemar_power",
+    "mean_of_cells",
+    "paired_difference",
+    "pairs_needed",
+    "sign_flip_test",
+    "tango_interval",
+    "wilson_interval",
+]
