@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -61,7 +62,7 @@ def write_video(path: Path, frames: list[np.ndarray], fps: int = 20) -> None:
         StoreError: If the video cannot be written; no part of it is left.
     """
     try:
-        _encode(path, frames, fps)
+        encode_video(path, frames, fps)
     except OSError as error:
         with suppress(OSError):
             path.with_suffix(PARTIAL_SUFFIX).unlink(missing_ok=True)
@@ -71,7 +72,12 @@ def write_video(path: Path, frames: list[np.ndarray], fps: int = 20) -> None:
         ) from error
 
 
-def _encode(path: Path, frames: list[np.ndarray], fps: int) -> None:
+def encode_video(path: Path, frames: Sequence[np.ndarray], fps: int) -> None:
+    """Write RGB frames as H.264; see `write_video`.
+
+    Raises:
+        OSError: If the video cannot be written; `path` with `PARTIAL_SUFFIX` may be left.
+    """
     import imageio_ffmpeg
 
     path.parent.mkdir(parents=True, exist_ok=True)
