@@ -188,21 +188,28 @@ class TaskEnv(gymnasium.Env):
 
         Args:
             seed: Scenario seed; None draws one from the environment's generator.
-            options: `scenario` (a `Scenario`), or `init_state` (an index, where the suite stores initial states).
+            options: `scenario` (a `Scenario`), or `init_state` (an index, where the suite stores initial states); and
+                `prefix_actions`, (N, A) actions to apply after the settle steps. Like those they are not counted; `success_now`
+                in the info says whether the last of them solved the task.
 
         Returns:
             The first observation and its info.
         """
         super().reset(seed=seed)
-        scenario = self._choose_scenario(seed, options or {})
+        options = dict(options or {})
+        prefix = [self.task.action_spec.validate(action) for action in options.pop("prefix_actions", ())]
+        scenario = self._choose_scenario(seed, options)
         if self._observation is not None:
             self._observation.expire()
         self._scenario = scenario
         self.simulator.reset(scenario)
         for _ in range(self.rules.settle_steps):
             self.simulator.step(self.simulator.settle_action)
+        solved = False
+        for action in prefix:
+            solved = self.simulator.step(action).success
         self._tracker = SuccessTracker(self.rules.success_rule, self.rules.horizon)
-        return self._observe(), self._info(success_now=False)
+        return self._observe(), self._info(success_now=solved)
 
     def step(self, action: np.ndarray) -> tuple[Observation | dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Apply one (A,) action.
@@ -265,7 +272,7 @@ class TaskEnv(gymnasium.Env):
     def _choose_scenario(self, seed: int | None, options: Mapping[str, Any]) -> Scenario:
         unknown = set(options) - {"scenario", "init_state"}
         if unknown:
-            raise unknown_name("reset option", unknown.pop(), ("scenario", "init_state"))
+            raise unknown_name("reset option", unknown.pop(), ("scenario", "init_state", "prefix_actions"))
         if "scenario" in options:
             scenario = options["scenario"]
             if not isinstance(scenario, Scenario):
@@ -348,12 +355,14 @@ def check_scenario(suite: Suite, scenario: Scenario) -> None:
             f"Suite {suite.name} stores no initial states, so init_state {scenario.init_state} means nothing there. Choose "
             "scenarios by seed."
         )
-    if suite.init_states is not None and scenario.init_state is None:
+    if suite.init_states is None or (suite.sampled_starts and scenario.init_state is None):
+        return
+    if scenario.init_state is None:
         raise BadValue(
             f"Suite {suite.name} starts from stored initial states and {scenario} names none. Give one of 0 to "
             f"{suite.init_states - 1}, e.g. Scenario(seed={scenario.seed}, init_state=0)."
         )
-    if suite.init_states is not None and scenario.init_state >= suite.init_states:
+    if scenario.init_state >= suite.init_states:
         raise BadValue(
             f"Suite {suite.name} has initial states 0 to {suite.init_states - 1} for each task; {scenario.init_state} is not "
             "one of them."

@@ -8,11 +8,26 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
 from flowbench.errors import missing_extra, unknown_name
 from flowbench.simulator import RenderSettings, Simulator
 from flowbench.task import ProtocolRules, Task
+
+
+class RecordedField(NamedTuple):
+    """Where a named part of the robot's state is found.
+
+    Attributes:
+        source: `proprio`, or `states` for the physics vector.
+        start: Index of its first component.
+        stop: Index after its last one.
+    """
+
+    source: Literal["proprio", "states"]
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True)
@@ -31,12 +46,18 @@ class Suite:
         requires: Modules that must be importable.
         extra: The FlowBench extra that installs them.
         init_states: Number of stored initial states per task; None when scenarios are sampled from a seed.
+        sampled_starts: Whether a suite with stored initial states can also sample one from the seed: `Scenario(seed, None)`.
+            Demonstrations start there, so that they never start where the suite evaluates.
         policy_view_mirrored: Whether the images that published checkpoints of this suite were trained on are mirrored
             horizontally; that is the `policy` image view.
         prepare: Import string `module:function` of what must run in a process before the simulator is imported.
         describe_renderer: Import string `module:function` that returns what draws the images, as a NamedTuple of
             strings.
         fingerprints: Resource `package:file.json` with the reference colours of `flowbench.fingerprint`; may be empty.
+        control_hz: Agent steps per second of simulated time.
+        recorded_fields: Named parts of the robot's state that demonstrations hold beside `proprio`, under the names that
+            existing loaders of this suite's data look for.
+        view_aliases: Other names under which such loaders look for a camera's RGB images, by camera.
         version: Raised when an episode id of this suite no longer means the same episode.
     """
 
@@ -51,10 +72,14 @@ class Suite:
     requires: tuple[str, ...] = ()
     extra: str = ""
     init_states: int | None = None
+    sampled_starts: bool = False
     policy_view_mirrored: bool = False
     prepare: str = ""
     describe_renderer: str = ""
     fingerprints: str = ""
+    control_hz: float = 20.0
+    recorded_fields: Mapping[str, RecordedField] = field(default_factory=dict)
+    view_aliases: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
 
     @property

@@ -24,9 +24,8 @@ MAX_PLACEMENT_TRIES = 100
 
 
 def fixture_seed(task_name: str, scenario: Scenario) -> int:
-    """Return the seed that a scenario's fixtures are placed with, as upstream's `env.seed` would take it."""
-    key = Scenario(scenario.seed, scenario.init_state or 0).key
-    return derive_seed(f"libero/{task_name}/{key}", "fixtures")
+    """Return the seed that upstream's `env.seed` would take: it places fixtures, and objects where no state is stored."""
+    return derive_seed(f"libero/{task_name}/{scenario.key}", "fixtures")
 
 
 class ExactReset:

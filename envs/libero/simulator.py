@@ -34,6 +34,8 @@ class LiberoSimulator:
           `env.seed(fixture_seed(task.name, scenario))`, `env.reset()`, `env.set_init_state(...)`. It is upstream's first
           reset: in tasks that start with something open or switched on, each later one draws more random numbers (a
           list of samplers grows), so upstream's own fixture poses depend on the number of resets before.
+        - A scenario without an initial state stays where upstream's `reset()` put things: objects are placed by the task's
+          own samplers, as for the official demonstrations, and never stand exactly as in an official initial state.
         - Images, calibration and `proprio` are those of the state now. Upstream's own loop returns observations sampled
           two physics steps (4 ms) before the end of a control step. Success is upstream's own: evaluated from the last
           physics step's contacts.
@@ -86,12 +88,20 @@ class LiberoSimulator:
         self.settle_action = np.array(SETTLE_ACTIONS.get(rules.name, SETTLE_ACTIONS["openvla"]))
 
     def reset(self, scenario: Scenario) -> None:
-        """Go to an official initial state, with fixtures placed by the scenario's own seed.
+        """Go to an official initial state with fixtures placed by the scenario's seed, or to a start sampled from the seed.
 
         Raises:
             BadValue: If the initial state does not exist or does not fit the scene.
         """
-        index = scenario.init_state or 0
+        state = None if scenario.init_state is None else self._official_state(scenario.init_state)
+        self._reset_to_seed(fixture_seed(self._task_name, scenario))
+        if state is not None:
+            self._domain.sim.set_state_from_flattened(state)
+            self._domain.sim.forward()
+            self._domain._post_process()
+        self._poses_lag = False
+
+    def _official_state(self, index: int) -> np.ndarray:
         if index >= len(self._init_states):
             raise BadValue(
                 f"LIBERO task {self._task_name} has initial states 0 to {len(self._init_states) - 1}; {index} is not one."
@@ -103,11 +113,7 @@ class LiberoSimulator:
                 f"The initial states of LIBERO task {self._task_name} have {state.size} numbers and its scene needs "
                 f"{expected}: the two come from different versions of LIBERO."
             )
-        self._reset_to_seed(fixture_seed(self._task_name, scenario))
-        self._domain.sim.set_state_from_flattened(state)
-        self._domain.sim.forward()
-        self._domain._post_process()
-        self._poses_lag = False
+        return state
 
     def step(self, action: np.ndarray) -> StepOutcome:
         """Run one control step: 25 physics steps of 2 ms."""

@@ -11,7 +11,8 @@ Conventions of every suite here:
   by half a turn, which is the upright image seen in a mirror. The bytes are robosuite's for the same state; upstream's
   own loop shows the state of 4 ms before the end of a control step.
 - A scenario is an official initial state plus a seed; the seed places the fixtures (cabinet, stove, rack, microwave,
-  caddy), which LIBERO's initial states do not contain.
+  caddy), which LIBERO's initial states do not contain. Without an initial state, `Scenario(seed)`, the seed places the
+  objects as well, with the task's own samplers; demonstrations are collected from such starts.
 
 Protocols:
 
@@ -27,7 +28,7 @@ import re
 import tomllib
 from importlib.resources import files
 
-from flowbench.suite import Suite
+from flowbench.suite import RecordedField, Suite
 from flowbench.task import ActionSpec, ProtocolRules, Task
 
 #: robosuite's OSC_POSE controller with a Panda gripper, as LIBERO configures it (robosuite 1.4.0,
@@ -54,6 +55,16 @@ VIEWS = (
     "robot0_robotview",
 )
 SCENE_VIEWS = (*VIEWS, "paperview")
+
+#: Names and layout of LIBERO's own demonstration files (scripts/create_dataset.py at 8f1084e). The physics vector starts
+#: with the time, and the positions in it with the arm's seven joints.
+RECORDED_FIELDS = {
+    "ee_pos": RecordedField("proprio", 0, 3),
+    "ee_ori": RecordedField("proprio", 3, 6),
+    "ee_states": RecordedField("proprio", 0, 6),
+    "gripper_states": RecordedField("proprio", 6, 8),
+    "joint_states": RecordedField("states", 1, 8),
+}
 
 #: Tasks of each upstream suite with their target objects, in upstream's index order.
 TASKS: dict[str, dict[str, list[str]]] = tomllib.loads(
@@ -114,10 +125,14 @@ def _suite(name: str, upstream_suite: str, horizon: int, views: tuple[str, ...])
         requires=("libero", "robosuite", "mujoco"),
         extra="libero",
         init_states=50,
+        sampled_starts=True,
         policy_view_mirrored=True,
         prepare="flowbench.envs.gl:configure_rendering",
         describe_renderer="flowbench.envs.gl:describe",
         fingerprints="flowbench.envs.libero:fingerprints.json",
+        recorded_fields=RECORDED_FIELDS,
+        # LIBERO's own files call the wrist camera so.
+        view_aliases={"robot0_eye_in_hand": "eye_in_hand"},
     )
 
 

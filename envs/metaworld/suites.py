@@ -165,6 +165,8 @@ METAWORLD_MT50 = Suite(
     prepare="flowbench.envs.gl:configure_rendering",
     describe_renderer="flowbench.envs.gl:describe",
     fingerprints="flowbench.envs.metaworld:fingerprints.json",
+    # 5 physics steps of 2.5 ms (`SawyerXYZEnv`: frame_skip 5; `basic_scene.xml`: timestep 0.0025).
+    control_hz=80.0,
 )
 
 METAWORLD_MT10 = METAWORLD_MT50.subset("metaworld-mt10", MT10_TASKS)
