@@ -103,5 +103,5 @@ class DemoReader(Protocol):
         ...
 
     def close(self) -> None:
-        """Free the file; may be called twice."""
+        """Free the file; may be called twice. A later `read` opens it again."""
         ...
