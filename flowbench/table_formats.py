@@ -1,7 +1,7 @@
 """The formats of a table: Markdown, CSV, LaTeX, HTML and JSON.
 
 The first line of each is the command that made it, as a comment of that format, so that a number found in a paper draft
-can be made again. Names come from users and plug-ins, and are escaped.
+can be made again. Names come from users and plug-ins, and are escaped. Numbers copied from papers are in italics.
 """
 
 from __future__ import annotations
@@ -10,148 +10,130 @@ import csv
 import html
 import io
 import json
-import math
 import re
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
 
-from flowbench.tables import Row, ScoreTable
-
-_NOTHING = "-"
+from flowbench.sheet import Sheet, SheetCell, Table
 
 
-def _grid(table: ScoreTable) -> tuple[list[list[str]], list[list[str]]]:
-    """Return per run its sub-headings, and per row its texts, for the formats that people read."""
-    any_missing = any(score and score.missing for row in table.rows for score in row.scores)
-    headings = ["n", "errors", *(["missing"] if any_missing else [])]
-    lines = []
-    for row in table.rows:
-        line = [row.task, row.camera]
-        for score in row.scores:
-            if score is None:
-                line += [_NOTHING] * (1 + len(headings))
-            else:
-                line += [score.text, str(score.n), str(score.errors)]
-                line += [str(score.missing)] if any_missing else []
-        lines.append(line)
-    return [["success % [95 %]", *headings] for _ in table.columns], lines
-
-
-def to_markdown(table: ScoreTable, command: str) -> str:
+def to_markdown(table: Table, command: str) -> str:
     """Render as a Markdown table with its notes as a list."""
     from tabulate import tabulate
 
-    sub_headings, lines = _grid(table)
-    header = ["task", "camera"]
-    for column, (first, *others) in zip(table.columns, sub_headings):
-        header += [f"{escape_markdown(column.label)}: {first}", *others]
-    body = [[*map(escape_markdown, line[:2]), *line[2:]] for line in lines]
-    alignment = ["left", "left", *["right"] * (len(header) - 2)]
+    sheet = table.sheet
+    header = [*sheet.labels, *_flat_headings(sheet)]
+    body = []
+    for group in sheet.groups:
+        if group.heading:
+            body.append([f"**{escape_markdown(group.heading)}**", *[""] * (len(header) - 1)])
+        body += [[*map(escape_markdown, line.labels), *map(_markdown_cell, line.cells)] for line in group.lines]
+    alignment = [*["left"] * len(sheet.labels), *["right"] * len(sheet.headings)]
     grid = tabulate(body, header, tablefmt="pipe", colalign=alignment, disable_numparse=True)
-    notes = "\n".join(f"- {escape_markdown(note)}" for note in table.notes)
-    return f"<!-- {_in_html_comment(command)} -->\n{escape_markdown(table.caption)}\n\n{grid}\n\n{notes}\n"
+    notes = "\n".join(f"- {escape_markdown(note)}" for note in sheet.notes)
+    return f"<!-- {_in_html_comment(command)} -->\n{escape_markdown(sheet.caption)}\n\n{grid}\n\n{notes}\n"
 
 
-def to_csv(table: ScoreTable, command: str) -> str:
+def to_csv(table: Table, command: str) -> str:
     """Render as CSV with one line per score and unrounded numbers; comment lines start with `#`."""
+    sheet = table.sheet
     buffer = io.StringIO()
-    for line in (command, table.caption, *table.notes):
+    for line in (command, sheet.caption, *sheet.notes):
         buffer.write(f"# {_one_line(line)}\n")
-    records = [_record(table, row, index) for row in table.rows for index in range(len(table.columns))]
-    writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
+    writer = csv.DictWriter(buffer, list(sheet.records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: "" if value is None else value for key, value in record.items()} for record in records)
+    writer.writerows({key: "" if value is None else value for key, value in record.items()} for record in sheet.records)
     return buffer.getvalue()
 
 
-def to_json(table: ScoreTable, command: str) -> str:
+def to_json(table: Table, command: str) -> str:
     """Render as JSON with unrounded numbers; its first field is the command."""
+    sheet = table.sheet
     data = {
         "command": command,
         "schema_version": 1,
-        "caption": table.caption,
-        "errors_counted": table.errors,
-        "runs": [asdict(column) for column in table.columns],
-        "rows": [_record(table, row, index) for row in table.rows for index in range(len(table.columns))],
-        "notes": list(table.notes),
+        "caption": sheet.caption,
+        **sheet.facts,
+        "rows": list(sheet.records),
+        "notes": list(sheet.notes),
     }
     # The first line holds the command here, too.
     return "{" + json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False)[len("{\n  ") :] + "\n"
 
 
-def to_latex(table: ScoreTable, command: str) -> str:
+def to_latex(table: Table, command: str) -> str:
     """Render as a LaTeX tabular for the booktabs package, with its notes below."""
-    sub_headings, lines = _grid(table)
-    width = len(sub_headings[0])
-    tops, rules, subs, start = ["", ""], [], ["task", "camera"], 3
-    for column, headings in zip(table.columns, sub_headings):
-        tops.append(rf"\multicolumn{{{width}}}{{c}}{{{escape_latex(column.label)}}}")
-        rules.append(rf"\cmidrule(lr){{{start}-{start + width - 1}}}")
-        subs += map(escape_latex, headings)
-        start += width
+    sheet = table.sheet
+    labels, width = len(sheet.labels), len(sheet.labels) + len(sheet.headings)
     output = [
         f"% {_one_line(command)}",
         "% needs \\usepackage{booktabs}",
-        f"% {_one_line(table.caption)}",
-        rf"\begin{{tabular}}{{ll{('r' * width) * len(table.columns)}}}",
+        f"% {_one_line(sheet.caption)}",
+        rf"\begin{{tabular}}{{{'l' * labels}{'r' * len(sheet.headings)}}}",
         r"\toprule",
-        " & ".join(tops) + r" \\",
-        "".join(rules),
-        " & ".join(subs) + r" \\",
     ]
-    previous = None
-    for row, line in zip(table.rows, lines):
-        if row.section != previous:
-            output.append(r"\midrule")
-        previous = row.section
-        output.append(" & ".join(map(escape_latex, line)) + r" \\")
+    if sheet.spans:
+        tops, rules, start = [""] * labels, [], labels + 1
+        for span in sheet.spans:
+            tops.append(rf"\multicolumn{{{span.width}}}{{c}}{{{escape_latex(span.text)}}}")
+            rules.append(rf"\cmidrule(lr){{{start}-{start + span.width - 1}}}" if span.text else "")
+            start += span.width
+        output += [" & ".join(tops) + r" \\", "".join(rules)]
+    output.append(" & ".join(map(escape_latex, (*sheet.labels, *sheet.headings))) + r" \\")
+    for group in sheet.groups:
+        output.append(r"\midrule")
+        if group.heading:
+            output.append(rf"\multicolumn{{{width}}}{{l}}{{\emph{{{escape_latex(group.heading)}}}}} \\")
+        for line in group.lines:
+            output.append(" & ".join([*map(escape_latex, line.labels), *map(_latex_cell, line.cells)]) + r" \\")
     output += [r"\bottomrule", r"\end{tabular}"]
-    notes = " ".join(escape_latex(note) for note in (table.caption, *table.notes))
+    notes = " ".join(escape_latex(note) for note in (sheet.caption, *sheet.notes))
     output += [r"\par\smallskip", rf"{{\footnotesize {notes}\par}}"]
     return "\n".join(output) + "\n"
 
 
-def to_html(table: ScoreTable, command: str) -> str:
+def to_html(table: Table, command: str) -> str:
     """Render as a small HTML page of its own."""
-    sub_headings, lines = _grid(table)
+    sheet = table.sheet
+    tall = ' rowspan="2"' if sheet.spans else ""
+    stubs = "".join(f'<th{tall} scope="col">{html.escape(text)}</th>' for text in sheet.labels)
+    subs = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in sheet.headings)
     spans = "".join(
-        f'<th colspan="{len(headings)}" scope="colgroup">{html.escape(column.label)}</th>'
-        for column, headings in zip(table.columns, sub_headings)
+        f'<th colspan="{span.width}" scope="colgroup">{html.escape(span.text)}</th>' for span in sheet.spans
     )
-    subs = "".join(f'<th scope="col">{html.escape(text)}</th>' for headings in sub_headings for text in headings)
-    body = []
-    previous = None
-    for row, line in zip(table.rows, lines):
-        if row.section != previous:
-            body.append("</tbody><tbody>" if body else "<tbody>")
-        previous = row.section
-        names = "".join(f'<th scope="row">{html.escape(text)}</th>' for text in line[:2])
-        body.append(f"<tr>{names}{''.join(f'<td>{html.escape(text)}</td>' for text in line[2:])}</tr>")
-    notes = "".join(f"<li>{html.escape(note)}</li>\n" for note in table.notes)
+    head = f"<tr>{stubs}{spans}</tr>\n<tr>{subs}</tr>" if sheet.spans else f"<tr>{stubs}{subs}</tr>"
+    width = len(sheet.labels) + len(sheet.headings)
+    bodies = []
+    for group in sheet.groups:
+        rows = []
+        if group.heading:
+            rows.append(f'<tr><th class="group" colspan="{width}">{html.escape(group.heading)}</th></tr>')
+        for line in group.lines:
+            names = "".join(f'<th scope="row">{html.escape(text)}</th>' for text in line.labels)
+            rows.append(f"<tr>{names}{''.join(map(_html_cell, line.cells))}</tr>")
+        bodies.append("<tbody>\n" + "\n".join(rows) + "\n</tbody>")
+    notes = "".join(f"<li>{html.escape(note)}</li>\n" for note in sheet.notes)
     return f"""<!-- {_in_html_comment(command)} -->
 <!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<title>{html.escape(table.caption)}</title>
+<title>{html.escape(sheet.caption)}</title>
 <style>
 body {{ font-family: sans-serif; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: 0.2em 0.6em; text-align: right; }}
-th[scope=row] {{ text-align: left; font-weight: normal; }}
+th[scope=row], th.group {{ text-align: left; font-weight: normal; }}
+th.group, td.published {{ font-style: italic; }}
 tbody, thead {{ border-bottom: 1px solid; }}
 </style>
 </head>
 <body>
 <table>
-<caption>{html.escape(table.caption)}</caption>
+<caption>{html.escape(sheet.caption)}</caption>
 <thead>
-<tr><th rowspan="2" scope="col">task</th><th rowspan="2" scope="col">camera</th>{spans}</tr>
-<tr>{subs}</tr>
+{head}
 </thead>
-{chr(10).join(body)}
-</tbody>
+{chr(10).join(bodies)}
 </table>
 <ul>
 {notes}</ul>
@@ -161,7 +143,7 @@ tbody, thead {{ border-bottom: 1px solid; }}
 
 
 #: Format name on the command line -> renderer of (table, command).
-FORMATS: dict[str, Callable[[ScoreTable, str], str]] = {
+FORMATS: dict[str, Callable[[Table, str], str]] = {
     "md": to_markdown,
     "csv": to_csv,
     "latex": to_latex,
@@ -170,28 +152,37 @@ FORMATS: dict[str, Callable[[ScoreTable, str], str]] = {
 }
 
 
-def _record(table: ScoreTable, row: Row, index: int) -> dict[str, Any]:
-    """Return one score as flat, machine-readable fields; None stands for what does not exist."""
-    column, score = table.columns[index], row.scores[index]
-    empty = score is None or math.isnan(score.rate)
-    return {
-        "by": row.section,
-        "task": row.task,
-        "camera": row.camera,
-        "run": column.name,
-        "agent": column.agent,
-        "privileged": column.privileged,
-        "suite": column.suite,
-        "protocol": column.protocol,
-        "profile": column.profile,
-        "success_rate": None if empty else score.rate,
-        "success_rate_ci95_low": None if empty else score.low,
-        "success_rate_ci95_high": None if empty else score.high,
-        "n": score.n if score else None,
-        "n_success": score.successes if score else None,
-        "n_error": score.errors if score else None,
-        "n_missing": score.missing if score else None,
-    }
+def _flat_headings(sheet: Sheet) -> list[str]:
+    """Put each spanning heading before the first heading below it, or before all of them; escaped for Markdown."""
+    # Brackets stay as they are in a heading: `success % [95 %]` is no link.
+    headings = [re.sub(r"([\\|*`<>])", r"\\\1", _one_line(text)) for text in sheet.headings]
+    start = 0
+    for span in sheet.spans:
+        for index in range(start, start + (span.width if span.repeat else 1)):
+            headings[index] = f"{escape_markdown(span.text)}: {headings[index]}" if span.text else headings[index]
+        start += span.width
+    return headings
+
+
+def _markdown_cell(cell: SheetCell) -> str:
+    text = " ".join(cell.parts)
+    if not cell.published:
+        return text
+    return f"*{escape_markdown(text)}*" if text else ""
+
+
+def _latex_cell(cell: SheetCell) -> str:
+    parts = [escape_latex(part) for part in cell.parts]
+    if len(parts) > 1:
+        first, *others = parts
+        return rf"\shortstack[r]{{{first}" + "".join(rf"\\{{\scriptsize {part}}}" for part in others) + "}"
+    text = "".join(parts)
+    return rf"\textit{{{text}}}" if cell.published and text else text
+
+
+def _html_cell(cell: SheetCell) -> str:
+    kind = ' class="published"' if cell.published else ""
+    return f"<td{kind}>{'<br>'.join(map(html.escape, cell.parts))}</td>"
 
 
 def escape_markdown(text: str) -> str:
@@ -207,6 +198,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    "†": r"\textdagger{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 

