@@ -242,7 +242,7 @@ def _start_worker(spec: EvalSpec, options: RunOptions) -> _Worker:
     ours, theirs = context.Pipe()
     lifeline_end, lifeline = context.Pipe(duplex=False)
     process = context.Process(target=_worker_main, args=(theirs, lifeline_end, spec, options), daemon=True)
-    with _thread_limits():
+    with thread_limits():
         process.start()
     theirs.close()
     lifeline_end.close()
@@ -250,7 +250,8 @@ def _start_worker(spec: EvalSpec, options: RunOptions) -> _Worker:
 
 
 @contextmanager
-def _thread_limits() -> Iterator[None]:
+def thread_limits() -> Iterator[None]:
+    """Let processes that are started inside have one thread per numerical library, unless the user says otherwise."""
     added = [name for name in _THREAD_VARIABLES if name not in os.environ]
     os.environ.update(dict.fromkeys(added, "1"))
     try:

@@ -14,6 +14,8 @@ from flowbench.errors import FlowBenchError
 COMMANDS = {
     "eval": "flowbench.cli.eval:eval_",
     "table": "flowbench.cli.table:table",
+    "report": "flowbench.cli.report:report",
+    "data": "flowbench.cli.data:data",
     "list": "flowbench.cli.list:list_",
     "doctor": "flowbench.cli.doctor:doctor",
 }

@@ -10,7 +10,7 @@ import numpy as np
 from flowbench.data.colours import colour_depth, colour_flow, colour_segmentation, depth_range_m
 from flowbench.data.demonstration import DemoReader
 from flowbench.data.dis_flow import DisFlow
-from flowbench.errors import DataError, unknown_name
+from flowbench.errors import BadValue, DataError, unknown_name
 
 KINDS = ("rgb", "depth", "segmentation", "flow")
 #: The array that each kind is made from.
@@ -123,3 +123,48 @@ class Panels:
 
     def _read_frame(self, camera: str, modality: str, step: int) -> np.ndarray:
         return self.reader.read(self.demo, f"{camera}/{modality}", slice(step, step + 1))[0]
+
+
+def choose_look(
+    reader: DemoReader,
+    demo: int,
+    *,
+    cameras: tuple[str, ...] | None = None,
+    kinds: tuple[str, ...] | None = None,
+    steps: tuple[int, ...] | None = None,
+    moments: int | None = None,
+    flow_gap: int = 4,
+) -> Look:
+    """Fill in what a user left open, and check the rest.
+
+    Args:
+        reader: The recording.
+        demo: Index of the demonstration.
+        cameras: Names; None for all that have images.
+        kinds: Subset of `KINDS`; None for all.
+        steps: Steps; None for `moments` evenly spaced ones.
+        moments: How many; None for every step.
+        flow_gap: Flow leads from a step to this many steps later.
+
+    Raises:
+        UnknownName: If there is no such kind.
+        BadValue: If a step lies beyond the end.
+        DataError: If the demonstration has no images.
+    """
+    info = reader.demos[demo]
+    for kind in kinds or ():
+        if kind not in KINDS:
+            raise unknown_name("kind", kind, KINDS)
+    seen = tuple(
+        camera for camera in info.cameras if any(f"{camera}/{source}" in info.arrays for source in _SOURCES.values())
+    )
+    if not seen:
+        step = " Render them from its states: flowbench data render." if "states" in info.arrays else ""
+        raise DataError(f"{reader.path}, {info.name} has no images.{step}")
+    if steps is None:
+        count = info.steps if moments is None else min(moments, info.steps)
+        steps = tuple(np.unique(np.linspace(0, info.steps - 1, count).round().astype(int)).tolist())
+    steps = tuple(sorted(set(steps)))
+    if not steps or steps[-1] >= info.steps:
+        raise BadValue(f"--steps names step {max(steps, default=0)}; {info.name} has steps 0 to {info.steps - 1}.")
+    return Look(cameras or seen, kinds or KINDS, steps, flow_gap)

