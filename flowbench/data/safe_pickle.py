@@ -38,6 +38,8 @@ class _Refused(Exception):
 
 class _DataUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        # As Python 2 named it; so do protocols 0 to 2.
+        module = "builtins" if module == "__builtin__" else module
         if (module, name) not in _ALLOWED:
             raise _Refused(f"{module}.{name}")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
