@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -13,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from flowbench.errors import StoreError
+from flowbench.errors import BadValue, StoreError
 from flowbench.spec import EvalSpec
 
 #: Raised when the layout of a result folder changes.
@@ -133,6 +134,36 @@ def installed_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def content_hash(agent: str, checkpoint: str | None) -> str | None:
+    """Hash a checkpoint's files, and the agent's own file, so that a changed one is another evaluation.
+
+    Args:
+        agent: The agent as it was named; a `path/to/file.py:Class` is hashed with its file.
+        checkpoint: File or folder; None if there is none.
+
+    Returns:
+        SHA-256 in hexadecimal; None if there is nothing to hash.
+
+    Raises:
+        BadValue: If the checkpoint does not exist.
+    """
+    paths: list[Path] = []
+    if checkpoint:
+        root = Path(checkpoint)
+        if not root.exists():
+            raise BadValue(f"--checkpoint {checkpoint} does not exist.")
+        paths = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
+    agent_file = Path(agent.partition(":")[0])
+    if agent_file.suffix == ".py" and agent_file.is_file():
+        paths.append(agent_file)
+    if not paths:
+        return None
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def command_line() -> str:

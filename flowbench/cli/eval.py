@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import click
 from flowbench.camera import CameraPose, expand_sweep
 from flowbench.cli.parsing import parse_arguments, parse_indices, parse_names, parse_size
 from flowbench.errors import BadValue
+from flowbench.manifest import content_hash
 from flowbench.recording import RECORD_MODES
 from flowbench.registry import agent_class, get_suite
 from flowbench.spec import AgentSpec, EvalSpec
@@ -147,7 +147,7 @@ def build_spec(options: dict[str, Any]) -> EvalSpec:
             name=options["agent"],
             arguments=parse_arguments(options["agent_args"]),
             checkpoint=options["checkpoint"],
-            content_sha256=_content_hash(options["agent"], options["checkpoint"]),
+            content_sha256=content_hash(options["agent"], options["checkpoint"]),
         ),
         tasks=parse_names(options["tasks"]) if options["tasks"] else tuple(task.name for task in suite.tasks),
         cameras=tuple(str(camera) for camera in cameras),
@@ -185,25 +185,6 @@ def _scenarios(suite: Suite, options: dict[str, Any], default: int) -> tuple[tup
         parse_indices(states, "--init-states") if states else tuple(range(min(episodes or default, suite.init_states)))
     )
     return parse_indices(seeds, "--seeds") if seeds else (0,), chosen
-
-
-def _content_hash(agent: str, checkpoint: str | None) -> str | None:
-    """Hash the checkpoint's files, or the agent's own file, so that a changed one is another evaluation."""
-    paths: list[Path] = []
-    if checkpoint:
-        root = Path(checkpoint)
-        if not root.exists():
-            raise BadValue(f"--checkpoint {checkpoint} does not exist.")
-        paths = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
-    agent_file = Path(agent.partition(":")[0])
-    if agent_file.suffix == ".py" and agent_file.is_file():
-        paths.append(agent_file)
-    if not paths:
-        return None
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 def _slug(agent: str) -> str:
