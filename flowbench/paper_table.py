@@ -239,7 +239,8 @@ def _mixed(layout: Layout, runs: Sequence[RunSummary]) -> list[str]:
     for run in runs:
         protocol = run.manifest.spec.protocol
         if layout.protocols and protocol not in layout.protocols:
-            found.append(f"protocol: {protocol} ({run.name}), {' or '.join(layout.protocols)} (layout {layout.name})")
+            wanted = " or ".join(layout.protocols)
+            found.append(f"protocol: {protocol} ({run.name}), while layout {layout.name} stands for --protocol {wanted}")
     return found
 
 
@@ -305,7 +306,8 @@ def _columns(layout: Layout, runs: Sequence[RunSummary]) -> tuple[Column, ...]:
     level = "task" if layout.columns == "tasks" else "camera"
     names = dict.fromkeys(name for run in runs for name in run.cells.index.get_level_values(level))
     if layout.columns == "cameras":
-        return (*(Column(name, name) for name in names), Column(ALL, ALL))
+        several = (Column(ALL, ALL),) if len(names) > 1 else ()
+        return (*(Column(name, name) for name in names), *several)
     # The average's tasks are those of the columns; a run that lacks one has none.
     return (*(Column(name, name, tasks=(name,)) for name in names), replace(AVERAGE, tasks=tuple(names) or ("",)))
 
