@@ -155,6 +155,7 @@ class Arm:
         without: Iterable[str] = (),
         within_m: float = 0.012,
         speed: float = 1.0,
+        until: Callable[[], bool] | None = None,
     ) -> Steps[Arrival]:
         """Move up, across and down, above everything that stands in the way.
 
@@ -165,6 +166,7 @@ class Arm:
             without: Objects that are no obstacles.
             within_m: Distance that counts as reached.
             speed: Largest component of the translation.
+            until: Stop as soon as this is true on the way down.
         """
         hand = self.scene.hand()
         height = max(self._free_height(hand.position, position, hang_m, without), position[2])
@@ -174,7 +176,7 @@ class Arm:
             yield from self.go_to(up, hand.rotation, within_m=0.03, within_rad=9.0, speed=speed)
         over = np.array([*position[:2], height])
         yield from self.go_to(over, rotation, within_m=0.03, within_rad=0.5, speed=speed)
-        return (yield from self.go_to(position, rotation, within_m=within_m, speed=speed))
+        return (yield from self.go_to(position, rotation, within_m=within_m, speed=speed, until=until))
 
     def close(self, most_steps: int = 18) -> Steps[None]:
         """Close the fingers until they stop."""

@@ -16,6 +16,11 @@ from flowbench.agents.scripted.libero.scene import Scene
 #: An object that rose by less than this was not lifted, metres.
 _LIFTED_M = 0.012
 _APPROACH_M = 0.06
+# The Panda's measures (Franka's Denavit-Hartenberg parameters): the wrist's centre is 88 mm nearer than a hand that points
+# down and about 200 mm above the grip site, the shoulder 333 mm above the base. Upper and lower arm end at 0.70 m, and the
+# straight elbow is already stuck at 0.68 m.
+_WRIST_BEHIND_HAND_M, _WRIST_ABOVE_HAND_M, _SHOULDER_HEIGHT_M = 0.088, 0.20, 0.333
+_EASY_REACH_M = 0.63
 
 
 class Wish:
@@ -26,6 +31,7 @@ class Wish:
         yaws: Only these closing directions, radians; None for all.
         lean: (direction, angle): the hand leans over by `angle` radians towards a horizontal (3,) direction.
         lift_m: How far to lift; None for the object's habit.
+        destination: (3,) where the object's root will go, world metres; grasps that leave it in reach are preferred.
     """
 
     def __init__(
@@ -34,11 +40,13 @@ class Wish:
         yaws: Sequence[float] | None = None,
         lean: tuple[np.ndarray, float] | None = None,
         lift_m: float | None = None,
+        destination: np.ndarray | None = None,
     ) -> None:
         self.bonus = bonus
         self.yaws = yaws
         self.lean = lean
         self.lift_m = lift_m
+        self.destination = destination
 
 
 def pick(arm: Arm, name: str, wish: Wish | None = None, tries: int = 4) -> Steps[bool]:
@@ -65,13 +73,31 @@ def choose_grasp(arm: Arm, name: str, wish: Wish) -> Grasp | None:
     problem = Problem(
         scene.points(name, 0.003), scene.obstacles([name], 0.006), scene.center_of_mass(name), scene.support_z
     )
-    grasps = sorted(plan_grasps(problem, wish.yaws), key=lambda grasp: -(grasp.score + wish.bonus(grasp)))
-    root = scene.position(name)
+    root, base = scene.position(name), scene.robot_base()
+
+    def value(grasp: Grasp) -> float:
+        places = [grasp.position]
+        if wish.destination is not None:
+            places.append(wish.destination + grasp.position - root)
+        return grasp.score + wish.bonus(grasp) - max(reach_cost(place - base) for place in places)
+
+    grasps = sorted(plan_grasps(problem, wish.yaws), key=lambda grasp: -value(grasp))
     for grasp in grasps:
         here = Grasp(grasp.position - root, grasp.rotation, grasp.yaw, grasp.width, grasp.score)
         if not any(here.resembles(failed, 0.012, 0.2) for failed in arm.banned.get(name, [])):
             return grasp
     return None
+
+
+def reach_cost(hand_from_base: np.ndarray) -> float:
+    """Return what a place far from the arm costs a grasp; 0 where the arm, hand pointing down, reaches easily.
+
+    Args:
+        hand_from_base: (3,) grip site relative to the robot's base, metres.
+    """
+    wrist_out = float(np.hypot(*hand_from_base[:2])) - _WRIST_BEHIND_HAND_M
+    wrist_up = hand_from_base[2] + _WRIST_ABOVE_HAND_M - _SHOULDER_HEIGHT_M
+    return 15 * max(0.0, float(np.hypot(wrist_out, wrist_up)) - _EASY_REACH_M)
 
 
 def _take(arm: Arm, name: str, grasp: Grasp, wish: Wish) -> Steps[bool]:

@@ -64,11 +64,13 @@ def place(arm: Arm, placement: Placement) -> Steps[bool]:
         hand_z = placement.root_z - root_from_hand[2]
 
     hover = np.array([*(root_xy - root_from_hand[:2]), hand_z + _HOVER_M])
-    yield from arm.travel(hover, rotation, hang_m=hang_m, without=[held.name], within_m=0.015)
+    yield from arm.travel(hover, rotation, hang_m=hang_m, without=[held.name], within_m=0.015, until=placement.done)
     if not scene.is_gripped(held.name):
         yield from arm.release()
         return False
     for _ in range(2):
+        if placement.done is not None and placement.done():
+            break
         error = root_xy - scene.position(held.name)[:2]
         if np.linalg.norm(error) < 0.006:
             break

@@ -25,7 +25,7 @@ def put(arm: Arm, goal: Goal) -> Steps[None]:
     scene = arm.scene
     _, name, target = goal
     if not scene.is_region(target):
-        if (yield from _hold(arm, name, Wish())):
+        if (yield from _hold(arm, name, Wish(destination=scene.position(target)))):
             yield from place(arm, Placement(scene.position(target)[:2]))
         return
     region = scene.region(target)
@@ -60,10 +60,10 @@ def _wish(scene: Scene, region: Region, kind: str, name: str) -> Wish:
     if kind == "drawer":
         outward = drawers.find_handle(scene, region.name).outward
         # Fingers that close across the drawer leave its narrow direction free.
-        return Wish(bonus=lambda grasp: -1.5 * abs(grasp.rotation[:2, 0] @ outward[:2]))
+        return Wish(bonus=lambda grasp: -1.5 * abs(grasp.rotation[:2, 0] @ outward[:2]), destination=region.position)
     if kind == "microwave":
         return microwaves.grasp_for_microwave(scene, region, name)
-    return Wish()
+    return Wish(destination=region.position)
 
 
 def _share_of_region(scene: Scene, goal: Goal, spacing: float) -> np.ndarray:
@@ -134,7 +134,6 @@ def _put_into_slot(arm: Arm, goal: Goal, region: Region) -> Steps[None]:
         arm,
         Placement(
             region.position[:2] + root_from_middle,
-            lambda: scene.holds(goal),
             root_z=region.position[2] - 0.02,
             turn_rad=turn,
         ),
