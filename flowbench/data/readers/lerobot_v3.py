@@ -19,7 +19,7 @@ import numpy as np
 
 from flowbench.data.demonstration import ArraySpec, DemoInfo
 from flowbench.data.readers.base import PerProcess, RowReader
-from flowbench.errors import DataError, missing_extra
+from flowbench.errors import DataError, FlowBenchError, missing_extra
 from flowbench.task import ImageView
 
 #: Feature -> key of ours.
@@ -94,6 +94,8 @@ class LeRobotV3(RowReader):
                 return images[:, ::-1] if self.flipped else images
             column = self._dataset.get().hf_dataset.select_columns(name).with_format("numpy")
             values = np.asarray(column[steps.start : steps.stop : steps.step][name])
+        except FlowBenchError:
+            raise
         except Exception as error:  # the package's readers raise many kinds
             raise DataError(f"{name} of {self.demos[demo].name} in {self.path} cannot be read: {error}") from error
         return values.reshape(len(steps), *spec.shape)
