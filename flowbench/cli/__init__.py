@@ -14,9 +14,15 @@ from flowbench.errors import FlowBenchError
 COMMANDS = {
     "eval": "flowbench.cli.eval:eval_",
     "table": "flowbench.cli.table:table",
+    "compare": "flowbench.cli.compare:compare",
+    "baseline": "flowbench.cli.gate:baseline",
+    "gate": "flowbench.cli.gate:gate",
+    "export": "flowbench.cli.export:export",
+    "rerun": "flowbench.cli.rerun:rerun",
     "report": "flowbench.cli.report:report",
     "data": "flowbench.cli.data:data",
     "list": "flowbench.cli.list:list_",
+    "collect": "flowbench.cli.collect:collect",
     "doctor": "flowbench.cli.doctor:doctor",
 }
 
