@@ -28,7 +28,7 @@ class DisFlow:
         try:
             import cv2
         except ImportError as error:  # Also raised when a system library that OpenCV needs is missing.
-            raise missing_extra("DIS flow", "video", error) from error
+            raise missing_extra("DIS flow (--kinds flow)", "data", error) from error
         self._cv2: Any = cv2
         self._estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 

@@ -67,9 +67,9 @@ class Replay(NamedTuple):
 def why_not_replayable(info: DemoInfo) -> str | None:
     """Return why a demonstration cannot be replayed here, in words; None if it can."""
     if "actions" not in info.arrays:
-        return "it has no actions"
+        return "no actions"
     if info.suite is None or info.task is None:
-        return "its file does not say which suite and task it belongs to"
+        return "the file does not say which suite and task it is of"
     task = known_task(info)
     if task is None:
         return f"there is no task {info.suite}/{info.task} here"
@@ -77,7 +77,7 @@ def why_not_replayable(info: DemoInfo) -> str | None:
     if missing:
         return f"the simulator is not installed (pip install 'flowbench[{get_suite(info.suite).extra}]')"
     if info.scenario is None and "states" not in info.arrays:
-        return "its file says neither which scenario it started from nor the states"
+        return "the file has neither a scenario nor states to start from"
     return None
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from flowbench.data.colours import VIRIDIS, flow_wheel, object_colour
 from flowbench.data.panels import Panels
 from flowbench.errors import DataError, missing_extra
-from flowbench.recording import check_encoder, encode_video
+from flowbench.recording import encode_video
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,7 +53,10 @@ def check_out(path: Path) -> None:
         raise DataError(f"--out {path} cannot be written: permission denied.")
     _pillow()
     if path.suffix.lower() == ".mp4":
-        check_encoder()
+        try:
+            import imageio_ffmpeg  # noqa: F401
+        except ImportError as error:
+            raise missing_extra("A video", "video", error) from error
 
 
 def write_picture(panels: Panels, path: Path, fps: int = 20) -> None:
@@ -303,5 +306,5 @@ def _pillow() -> tuple:
     try:
         from PIL import Image, ImageDraw
     except ImportError as error:
-        raise missing_extra("Pictures of demonstrations", "video", error) from error
+        raise missing_extra("Drawing demonstrations", "data", error) from error
     return Image, ImageDraw

@@ -1,28 +1,23 @@
 """Checks of a whole recording, in worker processes: structure, checksums, and a replay of every demonstration.
 
-A simulator can abort its process, so none runs in the one that reports; a worker that dies is one problem of one
-demonstration.
+A worker that dies is one problem of one demonstration.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flowbench.data.checks import structural_problems
 from flowbench.data.demonstration import DemoInfo, DemoReader
+from flowbench.data.pool import Crash, map_demos
 from flowbench.data.readers import open_demos
 from flowbench.data.readers.flowbench_hdf5 import FlowBenchHdf5
 from flowbench.data.replay import Replay, Replayer, why_not_replayable
-from flowbench.errors import BadValue, FlowBenchError, RunFailed, unknown_name
-from flowbench.workers import TaskQueues, thread_limits
+from flowbench.errors import BadValue, FlowBenchError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -113,25 +108,26 @@ class DemoVerifier:
         self.reader, self.options = reader, options
         self._replayer = Replayer(reader, pictures=options.pictures)
 
-    def verify(self, demo: int) -> DemoVerdict:
+    def __call__(self, demo: int) -> DemoVerdict:
         """Verify one demonstration."""
         info = self.reader.demos[demo]
-        problems = structural_problems(self.reader, demo)
-        if isinstance(self.reader, FlowBenchHdf5):
-            problems += self.reader.checksum_problems(demo)
+        damaged = structural_problems(self.reader, demo)
+        problems = damaged + (self.reader.checksum_problems(demo) if isinstance(self.reader, FlowBenchHdf5) else [])
         reason = why_not_replayable(info)
         if not self.options.replay:
-            reason = "replay is switched off"
-        if reason or problems:
+            reason = "--no-replay"
+        elif damaged:
             # What is damaged is not worth executing.
-            return DemoVerdict(info.name, tuple(problems), not_replayed=reason or "its contents are damaged")
+            reason = "damaged contents"
+        if reason:
+            return DemoVerdict(info.name, tuple(problems), not_replayed=reason)
         try:
             replay = self._replayer.replay(demo)
         except FlowBenchError as error:
             self._replayer.close()
-            problem = str(error).removesuffix(".")
-            return DemoVerdict(info.name, (problem,), not_replayed="its replay was refused")
-        return _judge(info, replay)
+            problems.append(str(error).removesuffix("."))
+            return DemoVerdict(info.name, tuple(problems), not_replayed="refused by the simulator or unreadable")
+        return _judge(info, replay, problems)
 
     def close(self) -> None:
         """Free the simulator and the file."""
@@ -139,8 +135,8 @@ class DemoVerifier:
         self.reader.close()
 
 
-def _judge(info: DemoInfo, replay: Replay) -> DemoVerdict:
-    problems, warnings = [], list(replay.pictures)
+def _judge(info: DemoInfo, replay: Replay, problems: list[str]) -> DemoVerdict:
+    problems, warnings = list(problems), list(replay.pictures)
     agrees = None if info.success is None else replay.success == info.success
     if agrees is False:
         words = {True: "success", False: "failure"}
@@ -148,28 +144,6 @@ def _judge(info: DemoInfo, replay: Replay) -> DemoVerdict:
     if replay.difference is not None:
         (problems if replay.exact else warnings).append(str(replay.difference))
     return DemoVerdict(info.name, tuple(problems), tuple(warnings), replay, agrees)
-
-
-class _Item(NamedTuple):
-    """One demonstration, with the name of what its simulator is built for."""
-
-    demo: int
-    task: str
-
-
-@dataclass
-class _Worker:
-    process: Any
-    connection: Connection
-    item: _Item | None = None
-    task: str | None = None
-
-    def stop(self) -> None:
-        self.connection.close()
-        self.process.join(timeout=5)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
 
 
 def verify_demos(
@@ -186,86 +160,14 @@ def verify_demos(
     Raises:
         RunFailed: If a worker fails for a reason that lies in FlowBench; with its traceback.
     """
-    items = []
-    for demo in demos:
-        info = reader.demos[demo]
-        items.append(_Item(demo, f"{info.suite}/{info.task}"))
-    queues = TaskQueues(items)
-    pool: list[_Worker] = []
-    try:
-        while queues or pool:
-            while queues and len(pool) < min(workers, len(items)):
-                worker = _start(reader, options or VerifyOptions())
-                pool.append(worker)
-                _send_next(worker, queues)
-            for connection in wait([worker.connection for worker in pool]):
-                worker = next(worker for worker in pool if worker.connection is connection)
-                try:
-                    answer = connection.recv()
-                except (EOFError, ConnectionError):
-                    pool.remove(worker)
-                    worker.process.join(timeout=5)
-                    yield _crashed(reader, worker)
-                    continue
-                if isinstance(answer, FlowBenchError):
-                    raise answer
-                yield answer
-                if not _send_next(worker, queues):
-                    pool.remove(worker)
-                    worker.stop()
-    finally:
-        for worker in pool:
-            worker.process.kill()
-            worker.stop()
+    make = partial(_make_verifier, reader.path, reader.format, options or VerifyOptions())
+    for demo, answer in map_demos(make, reader, demos, workers):
+        if isinstance(answer, Crash):
+            problem = f"its worker process {answer.how} while verifying it"
+            yield DemoVerdict(reader.demos[demo].name, (problem,), not_replayed="worker process died")
+        else:
+            yield answer
 
 
-def _start(reader: DemoReader, options: VerifyOptions) -> _Worker:
-    # spawn: a forked OpenGL driver or thread pool does not survive.
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_worker_main, args=(theirs, reader.path, reader.format, options), daemon=True)
-    with thread_limits():
-        process.start()
-    theirs.close()
-    return _Worker(process, ours)
-
-
-def _send_next(worker: _Worker, queues: TaskQueues) -> bool:
-    worker.item = queues.next(worker.task) if queues else None
-    if worker.item is None:
-        return False
-    worker.task = worker.item.task
-    # A worker that is already dead is noticed when its answer is waited for.
-    with suppress(ConnectionError):
-        worker.connection.send(worker.item.demo)
-    return True
-
-
-def _crashed(reader: DemoReader, worker: _Worker) -> DemoVerdict:
-    code = worker.process.exitcode
-    how = f"ended with exit code {code}"
-    if code is not None and code < 0:
-        with suppress(ValueError):
-            how = f"was killed by {signal.Signals(-code).name}"
-        how += " (out of memory?)" if -code == signal.SIGKILL else ""
-    problem = f"its worker process {how} while verifying it"
-    return DemoVerdict(reader.demos[worker.item.demo].name, (problem,), not_replayed="its worker process died")
-
-
-def _worker_main(connection: Connection, path: Path, format_name: str, options: VerifyOptions) -> None:
-    # Ctrl-C reaches the whole process group; the parent decides what to do with it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    verifier = None
-    try:
-        verifier = DemoVerifier(open_demos(path, format_name), options)
-        while True:
-            connection.send(verifier.verify(connection.recv()))
-    except (EOFError, ConnectionError):
-        pass  # The parent has no more, or is gone.
-    except FlowBenchError as error:
-        connection.send(error)
-    except BaseException:
-        connection.send(RunFailed(f"A worker failed:\n{traceback.format_exc()}"))
-    finally:
-        if verifier is not None:
-            verifier.close()
+def _make_verifier(path: Path, format_name: str, options: VerifyOptions) -> DemoVerifier:
+    return DemoVerifier(open_demos(path, format_name), options)

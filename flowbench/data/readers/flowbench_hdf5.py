@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from flowbench.data.demonstration import ArraySpec, DemoInfo
-from flowbench.data.layout import CAMERA_SUFFIXES, DATA, FORMAT_VERSION, OBS, decode_depth, observation_key
+from flowbench.data.layout import CAMERA_SUFFIXES, DATA, FORMAT_VERSION, OBS, checksum, decode_depth, observation_key
 from flowbench.data.readers import open_hdf5
 from flowbench.errors import DataError, unknown_name
 from flowbench.task import ImageView
@@ -116,7 +116,14 @@ class FlowBenchHdf5:
 
     def checksum_problems(self, demo: int) -> list[str]:
         """Return one sentence if the arrays of a demonstration are not those that were written."""
-        return []
+        expected = self.group(demo).attrs.get("checksum")
+        if expected is None:
+            return ["it has no checksum"]
+        try:
+            found = checksum(self.group(demo))
+        except (OSError, RuntimeError) as error:
+            return [f"its arrays cannot be read ({error})"]
+        return [] if found == expected else ["its arrays were changed or damaged after they were written (checksum)"]
 
     def close(self) -> None:
         """Free the file; may be called twice."""
@@ -158,13 +165,10 @@ class FlowBenchHdf5:
     def _list_arrays(self, demo: int) -> dict[str, ArraySpec]:
         group = self.group(demo)
         found = {}
-        stored = {observation_key(name): dataset for name, dataset in group.get(OBS, {}).items()}
-        # Other names of the same images, for loaders of LIBERO's own files, are not cameras.
-        cameras = self.attributes.get("cameras")
-        if cameras:
-            stored = {
-                key: dataset for key, dataset in stored.items() if "/" not in key or key.rpartition("/")[0] in cameras
-            }
+        obs = group.get(OBS, {})
+        # Soft links are other names of the same images, for loaders that look for them.
+        names = [name for name in obs if not isinstance(obs.get(name, getlink=True), h5py.SoftLink)]
+        stored = {observation_key(name): obs[name] for name in names}
         for key in sorted(stored, key=self._place):
             found[key] = ArraySpec(stored[key].shape[1:], _RETURNED_TYPES.get(_modality(key), stored[key].dtype.name))
         for name in STEP_ARRAYS:
