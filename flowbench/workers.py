@@ -88,7 +88,14 @@ class WorkerPool:
     """Runs episodes in `count` processes."""
 
     def __init__(
-        self, spec: EvalSpec, options: RunOptions, count: int, *, privileged: bool, episode_timeout_s: float | None
+        self,
+        spec: EvalSpec,
+        options: RunOptions,
+        count: int,
+        *,
+        privileged: bool,
+        episode_timeout_s: float | None,
+        runner_class: type[EpisodeRunner] = EpisodeRunner,
     ) -> None:
         """Describe the pool; processes start with `run`.
 
@@ -98,9 +105,11 @@ class WorkerPool:
             count: Number of processes.
             privileged: Whether the agent is privileged; for results of episodes whose worker died.
             episode_timeout_s: Seconds after which an episode counts as hung; None waits forever.
+            runner_class: Built as `runner_class(spec, options)` in every process; runs the episodes.
         """
         self.spec, self.options, self.count = spec, options, count
         self.privileged = privileged
+        self.runner_class = runner_class
         self.episode_timeout_s = episode_timeout_s
         self._workers: list[_Worker] = []
 
@@ -114,7 +123,7 @@ class WorkerPool:
         try:
             while queues or self._workers:
                 while queues and len(self._workers) < self.count:
-                    self._workers.append(_start_worker(self.spec, self.options))
+                    self._workers.append(_start_worker(self.spec, self.options, self.runner_class))
                 yield from self._collect(queues)
         finally:
             self.close()
@@ -197,7 +206,11 @@ class WorkerPool:
 
 
 def preflight_in_process(
-    spec: EvalSpec, options: RunOptions, episodes: list[EpisodeSpec], timeout_s: float
+    spec: EvalSpec,
+    options: RunOptions,
+    episodes: list[EpisodeSpec],
+    timeout_s: float,
+    runner_class: type[EpisodeRunner] = EpisodeRunner,
 ) -> PreflightReport:
     """Run the preflight in a process of its own.
 
@@ -206,12 +219,13 @@ def preflight_in_process(
         options: What does not change outcomes.
         episodes: The episodes to try, one per task.
         timeout_s: Seconds after which the preflight counts as hung.
+        runner_class: As `WorkerPool` takes it.
 
     Raises:
         FlowBenchError: What the preflight found.
         RunFailed: If the process dies or hangs.
     """
-    worker = _start_worker(spec, options)
+    worker = _start_worker(spec, options, runner_class)
     try:
         sent = False
         deadline = time.monotonic() + timeout_s
@@ -236,12 +250,14 @@ def preflight_in_process(
         worker.stop()
 
 
-def _start_worker(spec: EvalSpec, options: RunOptions) -> _Worker:
+def _start_worker(spec: EvalSpec, options: RunOptions, runner_class: type[EpisodeRunner]) -> _Worker:
     # spawn: a forked OpenGL driver or thread pool does not survive.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     lifeline_end, lifeline = context.Pipe(duplex=False)
-    process = context.Process(target=_worker_main, args=(theirs, lifeline_end, spec, options), daemon=True)
+    process = context.Process(
+        target=_worker_main, args=(theirs, lifeline_end, spec, options, runner_class), daemon=True
+    )
     with thread_limits():
         process.start()
     theirs.close()
@@ -261,13 +277,19 @@ def thread_limits() -> Iterator[None]:
             del os.environ[name]
 
 
-def _worker_main(connection: Connection, lifeline: Connection, spec: EvalSpec, options: RunOptions) -> None:
+def _worker_main(
+    connection: Connection,
+    lifeline: Connection,
+    spec: EvalSpec,
+    options: RunOptions,
+    runner_class: type[EpisodeRunner],
+) -> None:
     # Ctrl-C reaches the whole process group; the parent decides what to do with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, args=(lifeline,), daemon=True).start()
     runner = None
     try:
-        runner = EpisodeRunner(spec, options)
+        runner = runner_class(spec, options)
         connection.send("ready")
         while True:
             request = connection.recv()

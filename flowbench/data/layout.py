@@ -2,11 +2,11 @@
 
     /data                     attributes: total (steps of all demonstrations), num_demos, env_args (JSON as robomimic reads
                               it), flowbench_format, flowbench_version, spec (JSON of what was collected, and how),
-                              cameras (JSON list), image_convention "upright"; with one task also LIBERO's problem_info
-                              (JSON with language_instruction)
+                              provenance (JSON: command, versions), cameras (JSON list), image_convention "upright"; with
+                              one task also LIBERO's problem_info (JSON with language_instruction)
+    /mask/<task>              names of the demonstrations of a task, as robomimic's filter keys
     /data/demo_0              attributes: num_samples (T), suite, protocol, task, instruction, scenario (key), seed,
-                              init_state, episode_id, agent, success, segmentation_names (JSON), checksum; also what
-                              robomimic looks for there: model_file (empty: the scene comes from the suite and the states)
+                              init_state, episode_id, agent, success, segmentation_names (JSON), checksum
       actions (T, A) float64          what was executed, noise included
       expert_actions (T, A) float64   what the agent asked for; only where noise was added
       prefix_actions (N, A) float64   random actions after the protocol's settle steps and before row 0; only with
@@ -49,6 +49,7 @@ FORMAT_VERSION = 1
 DATA = "data"
 OBS = "obs"
 STATE_EXTRAS = "state_extras"
+MASK = "mask"
 
 #: How depth may be stored: NumPy type and metres per unit. uint16 holds 65.535 m in millimetres.
 DEPTH_FORMATS: dict[str, tuple[str, float]] = {
