@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flowbench.agents.scripted.libero.drawers import close_drawer, open_drawer
-from flowbench.agents.scripted.libero.knobs import turn_on
+from flowbench.agents.scripted.libero.knobs import turn_off, turn_on
 from flowbench.agents.scripted.libero.microwaves import close_door
 from flowbench.agents.scripted.libero.motion import Arm, Steps
 from flowbench.agents.scripted.libero.putting import Goal, put
@@ -29,13 +29,26 @@ def _turn_on(arm: Arm, goal: Goal) -> Steps[None]:
     yield from turn_on(arm, goal[1])
 
 
-#: Skills by predicate, in the order in which goals are reached: what is open first is filled, what is filled is closed.
-SKILLS: dict[str, Skill] = {"open": _open, "turnon": _turn_on, "in": put, "on": put, "close": _close}
-_RANK = {"open": 0, "turnon": 1, "turnoff": 1, "in": 2, "on": 2, "close": 3}
+def _turn_off(arm: Arm, goal: Goal) -> Steps[None]:
+    yield from turn_off(arm, goal[1])
+
+
+#: Skills by predicate.
+SKILLS: dict[str, Skill] = {
+    "open": _open,
+    "turnon": _turn_on,
+    "turnoff": _turn_off,
+    "in": put,
+    "on": put,
+    "close": _close,
+}
 
 
 def ordered(goals: list[Goal]) -> list[Goal]:
     """Return the goals in the order in which they are reached.
+
+    What nothing goes into is closed first: open, it would be in the way. Then come doors and knobs, then things, each after
+    what it is put on or in, and at last what was filled is closed.
 
     Raises:
         AgentError: If a predicate is not known.
@@ -46,7 +59,25 @@ def ordered(goals: list[Goal]) -> list[Goal]:
                 f"The scripted expert of LIBERO has no skill for the predicate {goal[0]!r} of the goal ({' '.join(goal)}); "
                 f"it knows: {', '.join(sorted(SKILLS))}."
             )
-    return sorted(goals, key=lambda goal: _RANK[goal[0]])
+    puts = [goal for goal in goals if goal[0] in ("in", "on")]
+
+    def rank(goal: Goal) -> int:
+        if goal[0] == "close":
+            # A drawer is a region itself, a microwave has one, named after it.
+            return 2 + len(puts) if any(put[0] == "in" and put[2].startswith(goal[1]) for put in puts) else 0
+        return 2 + _things_below(goal, puts) if goal in puts else 1
+
+    return sorted(goals, key=rank)
+
+
+def _things_below(goal: Goal, puts: list[Goal]) -> int:
+    """Return how many objects have to be where they belong before this one is put on them."""
+    count = 0
+    below = next((other for other in puts if other[1] == goal[2]), None)
+    while below is not None and count < len(puts):
+        count += 1
+        below = next((other for other in puts if other[1] == below[2]), None)
+    return count
 
 
 def reach(arm: Arm, goal: Goal) -> Steps[None]:
