@@ -25,7 +25,7 @@ from flowbench.stats.paired import (
     sign_flip_test,
     tango_interval,
 )
-from flowbench.stats.power import episodes_needed, mcnemar_power, pairs_needed
+from flowbench.stats.power import episodes_needed, mcnemar_power, pairs_needed, pairs_to_hold
 from flowbench.stats.rates import Rate, bootstrap_interval, bootstrap_means, clustered_rate, mean_of_cells
 from flowbench.stats.sample import ClusteredSample
 from flowbench.stats.sequential import betting_p_value, betting_wealth
@@ -56,6 +56,7 @@ __all__ = [
     "mean_of_cells",
     "paired_difference",
     "pairs_needed",
+    "pairs_to_hold",
     "sign_flip_test",
     "tango_interval",
     "wilson_interval",

@@ -194,12 +194,12 @@ def paired_difference(
     """
     if not sample.n:
         return Difference(np.nan, np.nan, np.nan, np.nan, 0, 1.0)
-    low, high = tango_interval(*tango_counts(sample), confidence)
+    low, high = tango_interval(*tango_counts(sample, confidence), confidence)
     p = sign_flip_test(scenario_sums(sample), alternative)
     return Difference(sample.mean, float(low), float(high), p, sample.n, sample.design_effect)
 
 
-def tango_counts(sample: ClusteredSample) -> tuple[float, float, float]:
+def tango_counts(sample: ClusteredSample, confidence: float) -> tuple[float, float, float]:
     """Return (only B, only A, n) in independent pairs, as `tango_interval` takes them."""
-    n = sample.effective_n
+    n = sample.worth(sample.nominal_n, confidence)
     return sample.mean_of(sample.values > 0) * n, sample.mean_of(sample.values < 0) * n, n

@@ -77,6 +77,24 @@ def pairs_needed(difference: float, discordance: float, alpha: float = 0.05, pow
     return high
 
 
+def pairs_to_hold(margin: float, discordance: float, alpha: float = 0.05, power: float = 0.8) -> int:
+    """Return the number of independent pairs that shows "not worse by `margin`" when nothing has changed.
+
+    The lower end of Tango's interval must lie above -`margin`. The normal approximation of Nam (1997), Biometrics 53, and
+    with hardly a pair that differs the bound that Tango's interval keeps even then, z**2 / (n + z**2).
+
+    Args:
+        margin: The loss that is tolerated, above 0.
+        discordance: Probability that a pair differs.
+        alpha: Level of the one-sided test.
+        power: Probability of showing it.
+    """
+    if not 0 < margin < 1:
+        raise BadValue(f"The margin is {margin:g}; give a number between 0 and 1, e.g. 0.05.")
+    z_alpha, z_power = _quantile(1 - alpha), _quantile(power)
+    return math.ceil(max(z_alpha**2 * (1 / margin - 1), (z_alpha + z_power) ** 2 * discordance / margin**2)) + 1
+
+
 def episodes_needed(difference: float, rate: float, alpha: float = 0.05, power: float = 0.8) -> int:
     """Return the number of independent episodes of each of two unpaired runs that finds a difference.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.special import ndtri, stdtrit
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,17 @@ class ClusteredSample:
             return most
         return float(np.clip(clustered / independent, 1.0, max(np.bincount(self.scenario).max(), 1)))
 
-    @property
-    def effective_n(self) -> float:
-        """Number of independent episodes that the mean is worth."""
-        return self.nominal_n / self.design_effect
+    def worth(self, n: float, confidence: float) -> float:
+        """Return how many independent episodes n of this sample's are worth in an interval.
+
+        Divided by the design effect; and where that is estimated, by what Student's quantile exceeds the normal one, as
+        Korn & Graubard (1998) do for the few scenarios that it is estimated from.
+        """
+        if self.n == self.scenarios:
+            return n
+        freedom = max(self.scenarios - int(self.task.max()) - 1, 1)
+        tail = 0.5 + confidence / 2
+        return n / self.design_effect * float(ndtri(tail) / stdtrit(freedom, tail)) ** 2
 
 
 def _renumber(labels: np.ndarray) -> np.ndarray:

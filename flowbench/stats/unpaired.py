@@ -19,9 +19,10 @@ def independent_difference(
 ) -> Difference:
     """Estimate, bracket and test the difference of two independent rates, B minus A.
 
-    The interval is Miettinen & Nurminen's score interval (1985), at the number of episodes that each run is worth. The
-    test is Boschloo's (1970), exact, for up to `largest_exact` episodes of one camera; else the score test that belongs to
-    the interval.
+    The interval is Newcombe's hybrid score interval (1998, method 10), at the number of episodes that each run is worth:
+    it needs no iteration, which statsmodels' Miettinen-Nurminen interval does not survive at 0 and 100 %. The test is
+    Boschloo's (1970), exact, for up to `largest_exact` episodes of one camera; else Miettinen & Nurminen's score test
+    (1985).
 
     Args:
         a: Success of A's episodes.
@@ -33,11 +34,11 @@ def independent_difference(
 
     if not a.n or not b.n:
         return Difference(np.nan, np.nan, np.nan, np.nan, 0, 1.0)
-    counts = (b.mean * b.effective_n, b.effective_n, a.mean * a.effective_n, a.effective_n)
-    with np.errstate(all="ignore"):
-        low, high = confint_proportions_2indep(*counts, method="score", compare="diff", alpha=1 - confidence)
+    n_a, n_b = (sample.worth(sample.nominal_n, confidence) for sample in (a, b))
+    counts = (b.mean * n_b, n_b, a.mean * n_a, n_a)
+    low, high = confint_proportions_2indep(*counts, method="newcomb", compare="diff", alpha=1 - confidence)
     effect = max(a.design_effect, b.design_effect)
-    plain = all(sample.effective_n == sample.n for sample in (a, b))
+    plain = n_a == a.n and n_b == b.n
     if plain and max(a.n, b.n) <= largest_exact:
         p = boschloo(int(a.values.sum()), a.n, int(b.values.sum()), b.n)
     elif a.mean in (0.0, 1.0) and a.mean == b.mean:

@@ -1,0 +1,65 @@
+"""`flowbench compare`: is run B better than run A?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flowbench.cli.output import write_or_print
+from flowbench.manifest import command_line
+
+
+@click.command("compare", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("run_a", metavar="RUN_A", type=click.Path(path_type=Path))
+@click.argument("run_b", metavar="RUN_B", type=click.Path(path_type=Path))
+@click.option("--alpha", type=float, default=0.05, show_default=True, help="Level of the tests and intervals.")
+@click.option(
+    "--difference",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Difference of success rates that matters: how many more episodes would find it?",
+)
+@click.option(
+    "--errors",
+    type=click.Choice(["exclude", "failure"]),
+    default="exclude",
+    show_default=True,
+    help="Leave out error episodes, or count them as failures.",
+)
+@click.option("--allow-different", is_flag=True, help="Compare runs of different suites, protocols or horizons.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["md", "csv", "latex", "html", "json"]),
+    default="md",
+    show_default=True,
+    help="json also holds every flipped episode.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Write to this file instead of printing.")
+def compare(
+    run_a: Path,
+    run_b: Path,
+    alpha: float,
+    difference: float,
+    errors: str,
+    allow_different: bool,
+    format_: str,
+    out: Path | None,
+) -> None:
+    """Compare the success of RUN_B with that of RUN_A, paired where they ran the same scenarios.
+
+    \b
+    Examples:
+      flowbench compare results/runs/bc results/runs/sof
+      flowbench compare r1 r2 --difference 0.1 --format json --out r1-r2.json
+    """
+    # Imported here so that --help needs neither pandas nor SciPy.
+    from flowbench.compare import compare as compare_runs
+    from flowbench.outcomes import RunOutcomes
+    from flowbench.table_formats import FORMATS
+
+    a, b = RunOutcomes.read(run_a), RunOutcomes.read(run_b)
+    comparison = compare_runs(a, b, errors=errors, allow_different=allow_different, alpha=alpha, difference=difference)
+    write_or_print(FORMATS[format_](comparison, command_line()), out)
