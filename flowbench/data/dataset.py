@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from flowbench.data.demonstration import ArraySpec, DemoInfo, DemoReader
-from flowbench.data.readers import open_demos
+from flowbench.data.readers import demo_files, open_demos
 from flowbench.errors import BadValue, DataError, unknown_name
 
 Source = str | os.PathLike[str] | DemoReader
@@ -290,8 +290,15 @@ class DemoDataset:
         return [sequence._replace(keys={key: sequence.keys[key] for key in self.keys}) for sequence in sequences]
 
     def _check_alike(self) -> None:
-        """Check that every sequence gives arrays of one shape and type."""
+        """Check that every sequence gives arrays of one shape and type, and that either all images are mirrored or none."""
         first = self._sequences[0]
+        with_images = self._sequences if any("/" in key for key in self.keys) else []
+        views = {self.readers[sequence.reader].image_view: self._where(sequence) for sequence in with_images}
+        if len(views) > 1:
+            raise DataError(
+                f"Images of {views['policy']} are mirrored, and those of {views['geometric']} are not. Open one of them "
+                "with open_demos in the other's image view (avdc-png: image_view='geometric'), or use one kind."
+            )
         for sequence in self._sequences[1:]:
             for key in self.keys:
                 expected, found = self._spec(first, key), self._spec(sequence, key)
@@ -331,9 +338,7 @@ def _opened(sources: Source | Iterable[Source]) -> list[DemoReader]:
         if hasattr(source, "demos"):
             readers.append(source)
             continue
-        path = Path(source)
-        files = sorted(file for file in path.glob("*") if file.suffix in (".h5", ".hdf5")) if path.is_dir() else []
-        readers += [open_demos(file) for file in files or [path]]
+        readers += [open_demos(file) for file in demo_files(Path(source))]
     if not readers:
         raise DataError("There is nothing to read: the list of sources is empty.")
     return readers

@@ -186,6 +186,17 @@ def test_mixed_resolutions_are_named():
     assert "that of demo_0 of made-up is uint8 of shape (3, 2, 3)" in str(caught.value)
 
 
+def test_mirrored_images_are_not_mixed_with_others(write_recording):
+    avdc, ours = write_recording("avdc-png").path, MadeUp(3, cameras=("corner",))
+    ours.demos = (replace(ours.demos[0], arrays={"corner/rgb": ArraySpec((24, 32, 3), "uint8")}),)
+    with pytest.raises(
+        DataError, match=r"Images of door-open/corner/001 of .* are mirrored, and those of demo_0 of made-up"
+    ):
+        DemoDataset([avdc, ours], keys=("corner/rgb",))
+    turned = open_demos(avdc, image_view="geometric")
+    assert len(DemoDataset([turned, ours], keys=("corner/rgb",)).infos) == 3
+
+
 def test_actions_of_another_width_are_named():
     with pytest.raises(DataError, match=r"actions of demo_0 .* shape \(7,\), but that of demo_0 .* shape \(4,\)"):
         DemoDataset([MadeUp(3), MadeUp(3, width=7)], keys=("actions",))

@@ -35,6 +35,8 @@ LOOKS_LIKE = {
     "lerobot-v3": "folder with meta/info.json",
 }
 
+_HDF5_ENDINGS = (".hdf5", ".h5")
+
 
 def open_demos(path: str | os.PathLike[str], format: str | None = None, **options: Any) -> DemoReader:
     """Open demonstrations of any known format.
@@ -87,6 +89,13 @@ def detect_format(path: Path) -> str:
         raise _foreign(path, f"an HDF5 file whose /data holds no demo_<number> (it holds {_listed(data)})")
 
 
+def demo_files(path: Path) -> list[Path]:
+    """Return what to open for a path: a folder's HDF5 files, or else the path itself."""
+    if not path.is_dir() or (path / "meta" / "info.json").is_file() or _holds_calvin_steps(path):
+        return [path]
+    return sorted(file for file in path.iterdir() if file.suffix in _HDF5_ENDINGS) or [path]
+
+
 def open_hdf5(path: Path) -> h5py.File:
     """Open an HDF5 file for reading.
 
@@ -105,13 +114,12 @@ def open_hdf5(path: Path) -> h5py.File:
 def _folder_format(path: Path) -> str:
     if (path / "meta" / "info.json").is_file():
         return "lerobot-v3"
-    for folder in (path, path / "training", path / "validation"):
-        if folder.is_dir() and any(_is_calvin_step(entry.name) for entry in os.scandir(folder)):
-            return "calvin-npz"
+    if any(_holds_calvin_steps(folder) for folder in (path, path / "training", path / "validation")):
+        return "calvin-npz"
     entries = sorted(os.scandir(path), key=lambda entry: entry.name)
     if not entries:
         raise DataError(f"{path} is an empty folder, so it holds no demonstrations.")
-    files = [entry.name for entry in entries if entry.name.endswith((".hdf5", ".h5"))]
+    files = [entry.name for entry in entries if entry.name.endswith(_HDF5_ENDINGS)]
     if files:
         example = json.dumps(str(path / files[0]))
         raise DataError(
@@ -124,8 +132,10 @@ def _folder_format(path: Path) -> str:
     raise _foreign(path, f"a folder that holds {_listed(names)}")
 
 
-def _is_calvin_step(name: str) -> bool:
-    return name.startswith("episode_") and name.endswith(".npz")
+def _holds_calvin_steps(folder: Path) -> bool:
+    """Return whether a folder has an episode_<number>.npz, looking until the first one: there may be millions."""
+    names = (entry.name for entry in os.scandir(folder)) if folder.is_dir() else ()
+    return any(name.startswith("episode_") and name.endswith(".npz") for name in names)
 
 
 def _holds_png_sequences(path: Path) -> bool:

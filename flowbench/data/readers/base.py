@@ -100,5 +100,5 @@ def read_hdf5(path: Path, dataset: str, file: h5py.File, rows: range) -> np.ndar
     """
     try:
         return file[dataset][rows.start : rows.stop : rows.step]
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, RuntimeError) as error:
         raise DataError(f"/{dataset} of {path} cannot be read: {error}. Record or download the file again.") from error
