@@ -14,7 +14,7 @@ from flowbench.data.collect_spec import CollectSpec
 from flowbench.data.parts import demonstration_path, what_is_kept
 from flowbench.data.rendering import observe_states, rendering_env
 from flowbench.data.trajectory import Trajectory, record_trajectory
-from flowbench.data.writer import PART_GROUP, write_demonstration, write_file
+from flowbench.data.writer import PART_GROUP, Check, write_demonstration, write_file
 from flowbench.env import EnvConfig
 from flowbench.errors import DataError
 from flowbench.observation import Observation
@@ -93,9 +93,9 @@ class DemoRunner(EpisodeRunner):
             if "segmentation" in stored.modalities:
                 names = dict(env.simulator.segmentation_names())
 
-        def fill(file: h5py.File) -> None:
+        def fill(file: h5py.File, check: Check) -> None:
             group = file.create_group(PART_GROUP)
-            write_demonstration(group, trajectory, observations, names, self.spec, self._suite)
+            write_demonstration(group, trajectory, observations, names, self.spec, self._suite, check)
 
         folder = self.options.folder
         try:

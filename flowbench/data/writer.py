@@ -5,6 +5,7 @@ A file appears under its name only when it is whole and on the disk. The layout 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -34,6 +35,8 @@ from flowbench.observation import Observation
 from flowbench.suite import Suite
 from flowbench.task import Task
 
+Check = Callable[[], None]
+
 #: Name of the demonstration's group in a file of its own.
 PART_GROUP = "demo"
 #: Of a file that is being written.
@@ -49,6 +52,7 @@ def write_demonstration(
     names: Mapping[int, str],
     spec: CollectSpec,
     suite: Suite,
+    check: Check,
 ) -> None:
     """Write one demonstration; its images are read, compressed and written step by step.
 
@@ -59,11 +63,13 @@ def write_demonstration(
         names: Name of every segmentation id.
         spec: What is stored, and how.
         suite: The suite, for the names that its loaders look for.
+        check: Called after every step; what it raises ends the writing.
     """
     obs = group.create_group(OBS)
     if not spec.action_free:
         _write_numbers(group, obs, trajectory, spec, suite)
-    _write_images(obs, trajectory, observations, names, spec)
+    _write_images(obs, trajectory, observations, names, spec, check)
+    check()
     for view, alias in suite.view_aliases.items():
         if dataset_name(f"{view}/rgb") in obs:
             obs[dataset_name(f"{alias}/rgb")] = h5py.SoftLink(dataset_name(f"{view}/rgb"))
@@ -86,12 +92,12 @@ def write_demonstration(
     group.attrs["checksum"] = checksum(group)
 
 
-def write_file(path: Path, fill: Callable[[h5py.File], None], after_failure: str) -> None:
+def write_file(path: Path, fill: Callable[[h5py.File, Check], None], after_failure: str) -> None:
     """Let `fill` write an HDF5 file, then put it in place in one step.
 
     Args:
         path: Where it goes; an existing file is replaced.
-        fill: Gets the open file.
+        fill: Gets the open file, and a function that raises once the disk is full; it should call that now and then.
         after_failure: A sentence that says what is kept and what to do.
 
     Raises:
@@ -99,25 +105,55 @@ def write_file(path: Path, fill: Callable[[h5py.File], None], after_failure: str
     """
     temporary = path.with_name(path.name + WRITING_SUFFIX)
     try:
-        with h5py.File(temporary, "w") as file:
-            fill(file)
-        descriptor = os.open(temporary, os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with _Disk(temporary) as disk:
+            try:
+                with h5py.File(disk, "w") as file:
+                    fill(file, disk.check)
+            finally:
+                # What HDF5 makes of bytes that never arrived is not the error.
+                disk.check()
+            os.fsync(disk.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
-    except BaseException as error:
+    except OSError as error:
+        raise DataError(f"{path} could not be written: {error.strerror or error}. {after_failure}") from error
+    finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        # HDF5 reports a full disk with or without its number, and once more when the file is closed.
-        if isinstance(error, OSError) or (isinstance(error, (RuntimeError, ValueError)) and "errno" in str(error)):
-            reason = (
-                os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).split(" (")[0]
-            )
-            raise DataError(f"{path} could not be written: {reason}. {after_failure}") from error
-        raise
+
+
+class _Disk(io.FileIO):
+    """A file that HDF5 writes to, which remembers the first failure instead of reporting it.
+
+    Told of a full disk, HDF5 prints a traceback for every object that it then cannot close.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self._error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of the bytes, or remember why not."""
+        left = memoryview(data)
+        try:
+            while left and self._error is None:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self._error = error
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Change the length."""
+        return super().truncate(size) if self._error is None else 0
+
+    def check(self) -> None:
+        """Raise the first failure, if there was one.
+
+        Raises:
+            OSError: What the operating system said.
+        """
+        if self._error is not None:
+            raise self._error
 
 
 def merge(
@@ -141,7 +177,7 @@ def merge(
     """
     total = 0
 
-    def fill(file: h5py.File) -> None:
+    def fill(file: h5py.File, check: Check) -> None:
         nonlocal total
         data = file.create_group(DATA)
         by_task: dict[str, list[str]] = {}
@@ -149,6 +185,7 @@ def merge(
             name = f"demo_{index}"
             with h5py.File(part, "r") as source:
                 source.copy(PART_GROUP, data, name)
+            check()
             total += int(data[name].attrs["num_samples"])
             by_task.setdefault(data[name].attrs["task"], []).append(name)
         for task, names in by_task.items():
@@ -185,6 +222,7 @@ def _write_images(
     observations: Iterable[Observation],
     names: Mapping[int, str],
     spec: CollectSpec,
+    check: Check,
 ) -> None:
     id_type = smallest_unsigned(max(names, default=0))
     calibration: dict[str, list[np.ndarray]] = {}
@@ -205,6 +243,7 @@ def _write_images(
             if name not in obs:
                 _create_images(obs, name, array, len(trajectory), spec)
             obs[name][step] = array
+        check()
     for key, rows in calibration.items():
         # Fixed cameras repeat themselves: compressed, they take nothing.
         obs.create_dataset(
