@@ -240,7 +240,9 @@ def _mixed(layout: Layout, runs: Sequence[RunSummary]) -> list[str]:
         protocol = run.manifest.spec.protocol
         if layout.protocols and protocol not in layout.protocols:
             wanted = " or ".join(layout.protocols)
-            found.append(f"protocol: {protocol} ({run.name}), while layout {layout.name} stands for --protocol {wanted}")
+            found.append(
+                f"protocol: {protocol} ({run.name}), while layout {layout.name} stands for --protocol {wanted}"
+            )
     return found
 
 
@@ -482,15 +484,16 @@ def _notes(layout: Layout, methods: Sequence[_Method], blocks: Sequence[tuple[st
             checkpoints = {run.manifest.spec.agent.content_sha256 for run in method.runs}
             differ = ", which use different checkpoints" if len(checkpoints) > 1 else ""
             notes.append(f"{method.label} is made of the runs {', '.join(run.name for run in method.runs)}{differ}.")
-        for run in method.runs:
-            cameras = run.manifest.spec.cameras
-            if layout.cameras and set(cameras) != set(layout.cameras):
-                blind = (
-                    "" if run.manifest.modalities else ", which makes no difference to an agent that looks at no image"
-                )
-                notes.append(
-                    f"{run.name} was seen from {', '.join(cameras)}; the paper averages {', '.join(layout.cameras)}{blind}."
-                )
+    seen_from: dict[tuple[tuple[str, ...], bool], list[str]] = {}
+    for run in (run for method in methods for run in method.runs):
+        cameras = run.manifest.spec.cameras
+        if layout.cameras and set(cameras) != set(layout.cameras):
+            seen_from.setdefault((cameras, bool(run.manifest.modalities)), []).append(run.name)
+    for (cameras, looks), names in seen_from.items():
+        blind = "" if looks else ", which makes no difference to an agent that looks at no image"
+        notes.append(
+            f"{', '.join(names)}: seen from {', '.join(cameras)}; the paper averages {', '.join(layout.cameras)}{blind}."
+        )
     if any(score is None for _, rows in blocks for row in rows for score in row.scores):
         notes.append(f"{NOTHING}: not run, or a mean over tasks of which some were not run.")
     return notes

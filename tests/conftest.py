@@ -42,7 +42,7 @@ def write_run(tmp_path) -> Callable[..., Path]:
     """Return a function that stores a run under a name.
 
     `outcome(episode)` says how each episode of the spec ended; None leaves it out. Keywords change the spec, except
-    `agent`, `privileged`, `modalities` and `versions`.
+    `agent`, `checkpoint`, `privileged`, `modalities`, `versions` and `renderer`.
     """
 
     def write(
@@ -53,13 +53,18 @@ def write_run(tmp_path) -> Callable[..., Path]:
         privileged: bool = False,
         modalities: tuple[str, ...] = ("rgb",),
         versions: dict[str, str] | None = None,
+        renderer: dict[str, str] | None = None,
+        checkpoint: str | None = None,
         **changes,
     ) -> Path:
-        spec = replace(SPEC, agent=AgentSpec(agent), **changes)
+        named = AgentSpec(agent, checkpoint=checkpoint, content_sha256=checkpoint)
+        spec = replace(SPEC, agent=named, **changes)
         command = f"flowbench eval --agent {agent} --suite {spec.suite}"
         manifest = RunManifest.collect(spec, command=command, privileged=privileged, modalities=modalities)
         if versions is not None:
             manifest = replace(manifest, versions=versions)
+        if renderer is not None:
+            manifest = replace(manifest, renderer=renderer)
         with ResultStore.open(tmp_path / name, manifest) as store:
             for episode in spec.episodes():
                 if (status := outcome(episode)) is not None:

@@ -169,16 +169,47 @@ def test_tasks_of_different_suites_are_told_apart(write_run):
     assert table.caption.startswith("Suite toy, protocol default; Suite other, protocol default;")
 
 
+RENDERER = {"renderer": {"backend": "egl", "device": "llvmpipe"}}
+
+
+@pytest.mark.parametrize(
+    "first, second, named",
+    [
+        ({"versions": {"mujoco": "3.3.0"}}, {"versions": {"mujoco": "3.3.2"}}, "package mujoco 3.3.0 ({0}), 3.3.2 ({1})"),
+        ({}, {"profile": "fast"}, "profile: full ({0}), fast ({1})"),
+        (RENDERER, {"renderer": {"backend": "osmesa"}}, "renderer: backend egl ({0}), osmesa ({1})"),
+    ],
+)
+def test_runs_of_other_simulators_or_renderers_are_refused_unless_asked_for(write_run, first, second, named):
+    folders = write_run("r1", **first), write_run("r2", agent="zero", **second)
+    named = named.format(*folders)
+    with pytest.raises(BadValue, match=re.escape(f"The runs are not comparable: {named}. Make a table of each")):
+        aggregate(summarise(*folders))
+    table = aggregate(summarise(*folders), allow_mixed=True)
+    assert f"Not comparable, shown together on request. {named}." in table.notes
+
+
+def test_what_an_agent_that_looks_at_nothing_was_not_drawn_by_does_not_matter(write_run):
+    looking = write_run("r1", **RENDERER)
+    blind = write_run("r2", agent="zero", modalities=(), profile="fast")
+    assert any("The runs differ in profile: full" in note for note in aggregate(summarise(looking, blind)).notes)
+
+
+def test_a_package_that_one_run_did_not_have_is_no_difference(write_run):
+    versions = {"mujoco": "3.3.0", "metaworld": "3.1.1"}
+    folders = write_run("r1", versions=versions), write_run("r2", agent="zero", versions={**versions, "pybullet": "3.2"})
+    assert "pybullet" not in " ".join(aggregate(summarise(*folders)).notes)
+
+
 def test_what_else_differs_is_said_in_a_note(write_run):
-    plain = write_run("r1", versions={"mujoco": "3.3.0"})
-    fast = write_run("r2", agent="zero", profile="fast", clip_actions=True, versions={"mujoco": "3.3.2"})
-    table = aggregate(summarise(plain, fast))
+    plain = write_run("r1", versions={"torch": "2.2"})
+    fast = write_run("r2", agent="zero", profile="fast", clip_actions=True, versions={"torch": "2.3"})
+    table = aggregate(summarise(plain, fast), allow_mixed=True)
     notes = "\n".join(table.notes)
     assert table.caption.endswith("render profile full, fast.")
     assert f"{fast}: rendered with the fast profile" in notes
     assert f"{fast}: out-of-range actions clipped." in notes
-    assert f"The runs differ in profile: full ({plain}), fast ({fast})" in notes
-    assert f"different packages: mujoco 3.3.0 ({plain}), 3.3.2 ({fast})." in notes
+    assert f"different packages: torch 2.2 ({plain}), 2.3 ({fast})." in notes
 
 
 def test_changes_of_the_protocol_are_said_even_for_one_run(write_run):

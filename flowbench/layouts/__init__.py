@@ -10,11 +10,11 @@ from __future__ import annotations
 import importlib.util
 import sys
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Literal
 
-from flowbench.errors import BadValue, unknown_name
+from flowbench.errors import BadValue, FlowBenchError, unknown_name
 from flowbench.suite import load_object
 
 LAYOUT_GROUP = "flowbench.layouts"
@@ -99,7 +99,7 @@ AVERAGE = Column("average", "Average")
 
 def layout_names() -> list[str]:
     """Return the names of every installed layout, `generic` first."""
-    return [GENERIC, *sorted(entry.name for entry in entry_points(group=LAYOUT_GROUP))]
+    return [GENERIC, *sorted(_entries())]
 
 
 def get_layout(name: str) -> Layout:
@@ -109,7 +109,7 @@ def get_layout(name: str) -> Layout:
         UnknownName: With the nearest name.
         BadValue: If what was named is no layout, or cannot be imported.
     """
-    entries = {entry.name: entry for entry in entry_points(group=LAYOUT_GROUP)}
+    entries = _entries()
     path, _, attribute = name.partition(":")
     try:
         if name in entries:
@@ -128,6 +128,13 @@ def get_layout(name: str) -> Layout:
     if not isinstance(found, Layout):
         raise BadValue(f"Layout {name!r} is a {type(found).__name__}; expected a flowbench.layouts.Layout.")
     return found
+
+
+def _entries() -> dict[str, EntryPoint]:
+    entries = {entry.name: entry for entry in entry_points(group=LAYOUT_GROUP)}
+    if not entries:
+        raise FlowBenchError("FlowBench's layouts are not installed: no entry points found. Run: pip install -e .")
+    return entries
 
 
 def _from_file(path: Path, attribute: str) -> object:
