@@ -74,7 +74,12 @@ def choose_demos(reader: DemoReader, text: str | None) -> tuple[int, ...]:
         # Spread over the file, and so over its tasks.
         count = min(count, number)
         return tuple(dict.fromkeys(round(place * (number - 1) / max(1, count - 1)) for place in range(count)))
-    return tuple(dict.fromkeys(find_demo(reader, name.strip()) for name in text.split(",") if name.strip()))
+    chosen = tuple(dict.fromkeys(find_demo(reader, name.strip()) for name in text.split(",") if name.strip()))
+    if not chosen:
+        raise BadValue(
+            f"--demos {text!r} names no demonstration; give a number, or names such as {reader.demos[0].name}."
+        )
+    return chosen
 
 
 def find_demo(reader: DemoReader, name: str) -> int:

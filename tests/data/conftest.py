@@ -2,13 +2,19 @@
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import h5py
 import numpy as np
 import pytest
+
+from flowbench.data.collect import CollectOptions, collect
+from flowbench.data.collect_spec import CollectSpec
+from flowbench.spec import AgentSpec
 
 #: Steps of the two demonstrations that every recording holds.
 STEPS = (7, 9)
@@ -282,3 +288,38 @@ def write_recording(tmp_path) -> Callable[..., Recording]:
         return WRITERS[layout](target, **options)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def collect_toy(tmp_path_factory) -> Callable[..., Path]:
+    """Return a function that collects a file of the toy suite: two demonstrations of push and lift, two cameras."""
+    spec = CollectSpec(
+        suite="toy",
+        protocol="default",
+        agent=AgentSpec("scripted"),
+        tasks=("push", "lift"),
+        cameras=("front", "wrist+yaw10"),
+        seeds=tuple(range(10_000, 10_020)),
+        image_size=(64, 48),
+        demonstrations=2,
+        max_attempts=10,
+    )
+
+    def collected(**changes) -> Path:
+        path = tmp_path_factory.mktemp("collected") / "toy.h5"
+        collect(replace(spec, **changes), path, CollectOptions(workers=0, progress=False))
+        return path
+
+    return collected
+
+
+@pytest.fixture(scope="session")
+def collected_toy(collect_toy) -> Path:
+    """One such file; not to be changed."""
+    return collect_toy()
+
+
+@pytest.fixture
+def toy_copy(collected_toy, tmp_path) -> Path:
+    """A copy of it that a test may damage."""
+    return Path(shutil.copy(collected_toy, tmp_path / "toy.h5"))
