@@ -18,6 +18,10 @@ _FILLABLE_M = 0.115
 _FULLY_OPEN_M = 0.156
 #: A handle lower than this above the table leaves no room for a level hand, metres.
 _LEVEL_HAND_ABOVE_M = 0.105
+#: The hand leans by the first of these with which it gets in front of the handle: an upright one keeps the arm above things.
+_PUSHING_LEANS_DEG = (52, 38)
+#: A shut drawer is pressed on for this long: one that is just shut comes out again with the hand.
+_PRESSING_STEPS = 6
 #: Inside a drawer, an object leaning more than this stands in the way of closing, radians.
 _LEANING_RAD = 0.12
 
@@ -88,19 +92,23 @@ def close_drawer(arm: Arm, region_name: str) -> Steps[None]:
     """
     scene = arm.scene
     handle = find_handle(scene, region_name)
-    rotation = pointing_towards(-handle.outward, np.deg2rad(52), closing_across=True)
     arm.gripper = CLOSE
     in_front = 0.012
     start = handle.center + (in_front + 0.05) * handle.outward
-    yield from arm.travel(start, rotation, hang_m=0.05, within_m=0.015)
+    for lean_deg in _PUSHING_LEANS_DEG:
+        rotation = pointing_towards(-handle.outward, np.deg2rad(lean_deg), closing_across=True)
+        if (yield from arm.travel(start, rotation, hang_m=0.05, within_m=0.015)) == "reached":
+            break
+    shut_steps = 0
     for _ in range(90):
-        if scene.holds(("close", region_name)):
+        shut_steps += scene.holds(("close", region_name))
+        if shut_steps > _PRESSING_STEPS:
             break
         handle = find_handle(scene, region_name)
         yield arm.towards(handle.center + (in_front - 0.08) * handle.outward, rotation)
-    yield from arm.wait(2)
+    # Straight back, the finger tips would rub on the handle and pull the drawer out again; opening, they would catch it.
+    yield from arm.move_by(-0.10 * rotation[:, 2], most_steps=20)
     arm.gripper = OPEN
-    yield from arm.move_by(0.08 * handle.outward, most_steps=20)
 
 
 def press_flat(arm: Arm, name: str, outward: np.ndarray) -> Steps[None]:
