@@ -7,8 +7,8 @@ than the hand opens, keep those where fingers, palm and wrist are free, prefer f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -104,7 +104,11 @@ class Problem(NamedTuple):
     support_z: float
 
 
-def plan_grasps(problem: Problem, yaws: Sequence[float] | None = None) -> list[Grasp]:
+#: What a grasp is worth to the rest of the task; added to its score.
+Bonus = Callable[[Grasp], float]
+
+
+def plan_grasps(problem: Problem, yaws: Sequence[float] | None = None, bonus: Bonus = lambda grasp: 0.0) -> list[Grasp]:
     """Return grasps, best first; the list is empty if the object cannot be reached.
 
     The search is widened only as far as needed: coarse, fine, with a leaning hand (something overhangs the object), and
@@ -113,10 +117,11 @@ def plan_grasps(problem: Problem, yaws: Sequence[float] | None = None) -> list[G
     Args:
         problem: The object and what stands around it.
         yaws: Only these directions of the closing axis, radians, from above; None tries all.
+        bonus: Added to the scores before like grasps are reduced to the best of them.
     """
     grasps: list[Grasp] = []
     for effort in (_COARSE, _FINE):
-        found = _search(problem, effort, yaws)
+        found = _search(problem, effort, yaws, bonus)
         grasps += found
         if len(found) >= _ENOUGH and found[0].score > _GOOD_SCORE:
             return _best_first(grasps)
@@ -124,9 +129,9 @@ def plan_grasps(problem: Problem, yaws: Sequence[float] | None = None) -> list[G
         for azimuth in np.arange(8) * np.pi / 4:
             if len(grasps) >= _ENOUGH and max(grasp.score for grasp in grasps) > _GOOD_SCORE:
                 return _best_first(grasps)
-            grasps += _search_leaning(problem, azimuth)
+            grasps += [replace(grasp, score=grasp.score + bonus(grasp)) for grasp in _search_leaning(problem, azimuth)]
     if len(grasps) < _ENOUGH or max(grasp.score for grasp in grasps) < _FAIR_SCORE:
-        grasps += _search(problem, _TIGHT, yaws)
+        grasps += _search(problem, _TIGHT, yaws, bonus)
     return _best_first(grasps)
 
 
@@ -158,7 +163,7 @@ def _search_leaning(problem: Problem, azimuth: float) -> list[Grasp]:
             grasp.width,
             grasp.score - _LEAN_COST,
         )
-        for grasp in _search(leaned, _FINE, None, floor_z=floor, near_obstacles_only=False)
+        for grasp in _search(leaned, _COARSE, None, floor_z=floor, near_obstacles_only=False)
     ]
 
 
@@ -166,6 +171,7 @@ def _search(
     problem: Problem,
     effort: _Effort,
     yaws: Sequence[float] | None,
+    bonus: Bonus = lambda grasp: 0.0,
     floor_z: float | None = None,
     near_obstacles_only: bool = True,
 ) -> list[Grasp]:
@@ -187,7 +193,7 @@ def _search(
     found: list[Grasp] = []
     for yaw in yaws:
         found += _search_yaw(target, obstacles, middle, problem.center_of_mass, bottom, float(yaw), effort)
-    return _diverse(_best_first(found))
+    return _diverse(_best_first([replace(grasp, score=grasp.score + bonus(grasp)) for grasp in found]))
 
 
 def _search_yaw(

@@ -18,6 +18,9 @@ PAD_HALF_WIDTH_M = 0.0105
 
 #: Hand to world, pointing straight down, closing along world y: the arm's posture when an episode starts.
 POINTING_DOWN = np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, -1]])
+#: Of two half turns, the one nearer to this yaw is taken, radians. The last joint turns by 2.9 either way and stands at 0.785
+#: for yaw 0, so yaws from -2.1 to 3.7 are in reach; a leaning hand needs some of that.
+_WRIST_REST_YAW = 0.3
 _HALF_TURN = np.diag([-1.0, -1, 1])
 
 
@@ -47,7 +50,7 @@ def nearest_half_turn(hand_to_world: np.ndarray, reference: np.ndarray) -> np.nd
 
 def pointing_down(yaw_rad: float) -> np.ndarray:
     """Return hand to world, pointing down and closing along (-sin yaw, cos yaw, 0)."""
-    return nearest_half_turn(about_z(yaw_rad) @ POINTING_DOWN, POINTING_DOWN)
+    return nearest_half_turn(about_z(yaw_rad) @ POINTING_DOWN, about_z(_WRIST_REST_YAW) @ POINTING_DOWN)
 
 
 def leaning(direction_world: np.ndarray, angle_rad: float) -> np.ndarray:

@@ -75,13 +75,13 @@ def choose_grasp(arm: Arm, name: str, wish: Wish) -> Grasp | None:
     )
     root, base = scene.position(name), scene.robot_base()
 
-    def value(grasp: Grasp) -> float:
+    def bonus(grasp: Grasp) -> float:
         places = [grasp.position]
         if wish.destination is not None:
             places.append(wish.destination + grasp.position - root)
-        return grasp.score + wish.bonus(grasp) - max(reach_cost(place - base) for place in places)
+        return wish.bonus(grasp) - max(reach_cost(place - base) for place in places)
 
-    grasps = sorted(plan_grasps(problem, wish.yaws), key=lambda grasp: -value(grasp))
+    grasps = plan_grasps(problem, wish.yaws, bonus)
     for grasp in grasps:
         here = Grasp(grasp.position - root, grasp.rotation, grasp.yaw, grasp.width, grasp.score)
         if not any(here.resembles(failed, 0.012, 0.2) for failed in arm.banned.get(name, [])):
