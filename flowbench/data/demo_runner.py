@@ -52,7 +52,8 @@ class DemoRunner(EpisodeRunner):
         """Return how the agent sees a task, or how it is stored where the agent looks at nothing."""
         config = super().env_config(cameras)
         if self.looks:
-            return config
+            # The size asked for is that of the stored images.
+            return replace(config, image_size=self.agent.needs.image_size)
         stored = self._stored()
         return replace(config, modalities=stored.modalities, image_size=stored.image_size, image_view="geometric")
 
