@@ -9,14 +9,17 @@ from flowbench.stats.sample import ClusteredSample
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Return Holm's adjusted P values (Holm 1979); NaN, where nothing was tested, stays and does not count."""
-    from statsmodels.stats.multitest import multipletests
+    """Return Holm's adjusted P values (Holm 1979); NaN, where nothing was tested, stays and does not count.
 
+    Equal to `statsmodels.stats.multitest.multipletests(p_values, method="holm")`, which collects the process's garbage
+    on each call and so takes a tenth of a second.
+    """
     p_values = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full(p_values.shape, np.nan)
-    tested = ~np.isnan(p_values)
-    if tested.any():
-        adjusted[tested] = multipletests(p_values[tested], method="holm")[1]
+    # NaN sorts last.
+    order = np.argsort(p_values)[: np.count_nonzero(~np.isnan(p_values))]
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1.0)
     return adjusted
 
 

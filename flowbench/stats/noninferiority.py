@@ -79,7 +79,8 @@ def independent_evidence(old: ClusteredSample, new: ClusteredSample, alpha: floa
         return NOTHING_KNOWN
     n_new, n_old = (sample.worth(sample.nominal_n, 1 - 2 * alpha) for sample in (new, old))
     counts = (new.mean * n_new, n_new, old.mean * n_old, n_old)
-    low, high = confint_proportions_2indep(*counts, method="newcomb", compare="diff", alpha=2 * alpha)
+    # Rounding may leave the last bit outside.
+    low, high = np.clip(confint_proportions_2indep(*counts, method="newcomb", compare="diff", alpha=2 * alpha), -1, 1)
     if new.mean == old.mean:
         p_worse = p_better = 0.5
     else:

@@ -84,8 +84,7 @@ def tango_interval(
     z = normal_quantile(confidence)
     with np.errstate(divide="ignore", invalid="ignore"):
         estimate = (only_b - only_a) / n
-        low = _bisect(only_b, only_a, n, z, np.full_like(estimate, -1.0), estimate)
-        high = _bisect(only_b, only_a, n, -z, estimate, np.full_like(estimate, 1.0))
+        low, high = _cross(only_b, only_a, n, z, estimate)
     low, high = np.where(only_a == n, -1.0, low), np.where(only_b == n, 1.0, high)
     empty = n <= 0
     return Interval(np.where(empty, np.nan, low)[()], np.where(empty, np.nan, high)[()])
@@ -99,13 +98,15 @@ def tango_score(only_b: np.ndarray, only_a: np.ndarray, n: np.ndarray, differenc
     share_a = (np.sqrt(np.maximum(linear**2 - 8 * n * constant, 0.0)) - linear) / (4 * n)
     variance = n * (2 * share_a + difference * (1 - difference))
     gap = only_b - only_a - n * difference
-    return np.where(variance > 0, gap / np.sqrt(np.where(variance > 0, variance, 1.0)), np.sign(gap) * np.inf)
+    # Without variance a gap is certain; none is none.
+    certain = np.where(gap == 0, 0.0, np.copysign(np.inf, gap))
+    return np.where(variance > 0, gap / np.sqrt(np.where(variance > 0, variance, 1.0)), certain)
 
 
-def _bisect(
-    only_b: np.ndarray, only_a: np.ndarray, n: np.ndarray, target: float, left: np.ndarray, right: np.ndarray
-) -> np.ndarray:
-    """Find where the falling score crosses `target`, to 2**-53."""
+def _cross(only_b: np.ndarray, only_a: np.ndarray, n: np.ndarray, z: float, estimate: np.ndarray) -> np.ndarray:
+    """Find where the falling score crosses z, below the estimate, and -z, above it, by bisection to 2**-53."""
+    target = np.array([z, -z]).reshape(2, *[1] * estimate.ndim)
+    left, right = np.stack([np.full_like(estimate, -1.0), estimate]), np.stack([estimate, np.full_like(estimate, 1.0)])
     for _ in range(54):
         middle = (left + right) / 2
         above = tango_score(only_b, only_a, n, middle) > target
@@ -123,7 +124,7 @@ def mcnemar_exact(
         only_b: (...) pairs in which B alone succeeded.
         alternative: `greater` looks for a better B, `less` for a worse one.
     """
-    only_a, only_b = np.broadcast_arrays(np.asarray(only_a, dtype=np.float64), np.asarray(only_b, dtype=np.float64))
+    only_a, only_b = np.broadcast_arrays(np.asarray(only_a, dtype=np.int64), np.asarray(only_b, dtype=np.int64))
     m = only_a + only_b
     as_bad, as_good = bdtr(only_b, m, 0.5), bdtr(only_a, m, 0.5)
     p = {"less": as_bad, "greater": as_good, "two-sided": 2 * np.minimum(as_bad, as_good)}[_check(alternative)]
@@ -164,9 +165,7 @@ def sign_flip_test(differences: np.ndarray, alternative: Alternative = "two-side
 
 def _fair_coins(number: int) -> np.ndarray:
     """Return (number + 1,) probabilities of 0 to `number` heads."""
-    from scipy.stats import binom
-
-    return binom.pmf(np.arange(number + 1), number, 0.5)
+    return np.diff(bdtr(np.arange(number + 1.0), number, 0.5), prepend=0.0)
 
 
 def _check(alternative: str) -> str:

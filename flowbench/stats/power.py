@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from flowbench.errors import BadValue
+from flowbench.stats.paired import tango_score
 
 #: Beyond this many pairs the exact power is replaced by its normal approximation, which is then good to a percent.
 LARGEST_EXACT = 20_000
@@ -77,11 +78,31 @@ def pairs_needed(difference: float, discordance: float, alpha: float = 0.05, pow
     return high
 
 
+def holding_power(n: int, margin: float, discordance: float, alpha: float = 0.05) -> float:
+    """Return the probability that n independent pairs show "not worse by `margin`" when nothing has changed.
+
+    That is, that Tango's one-sided interval lies above -`margin`.
+
+    Args:
+        n: Pairs.
+        margin: The loss that is tolerated, above 0.
+        discordance: Probability that a pair differs.
+        alpha: Level of the one-sided test.
+    """
+    from scipy.stats import binom
+
+    first, last = (int(k) for k in binom.ppf([1e-6, 1 - 1e-6], n, discordance))
+    differing, better = np.meshgrid(np.arange(max(first, 0), last + 1), np.arange(last + 1), indexing="ij")
+    chance = binom.pmf(differing, n, discordance) * binom.pmf(better, differing, 0.5)
+    score = tango_score(better.astype(float), (differing - better).astype(float), np.float64(n), np.float64(-margin))
+    return float(np.sum(chance[score >= _quantile(1 - alpha)]))
+
+
 def pairs_to_hold(margin: float, discordance: float, alpha: float = 0.05, power: float = 0.8) -> int:
     """Return the number of independent pairs that shows "not worse by `margin`" when nothing has changed.
 
-    The lower end of Tango's interval must lie above -`margin`. The normal approximation of Nam (1997), Biometrics 53, and
-    with hardly a pair that differs the bound that Tango's interval keeps even then, z**2 / (n + z**2).
+    Starts from the normal approximation of Nam (1997), Biometrics 53, and from the width that Tango's interval has when
+    no pair differs, and goes on with the exact power.
 
     Args:
         margin: The loss that is tolerated, above 0.
@@ -91,8 +112,13 @@ def pairs_to_hold(margin: float, discordance: float, alpha: float = 0.05, power:
     """
     if not 0 < margin < 1:
         raise BadValue(f"The margin is {margin:g}; give a number between 0 and 1, e.g. 0.05.")
+    discordance = min(max(discordance, 0.0), 1.0)
     z_alpha, z_power = _quantile(1 - alpha), _quantile(power)
-    return math.ceil(max(z_alpha**2 * (1 / margin - 1), (z_alpha + z_power) ** 2 * discordance / margin**2)) + 1
+    n = math.ceil(max(z_alpha**2 * (1 / margin - 1), (z_alpha + z_power) ** 2 * discordance / margin**2))
+    # The grid of outcomes grows with the square of the pairs that differ.
+    while n * discordance < 400 and holding_power(n, margin, discordance, alpha) < power:
+        n += max(n // 50, 1)
+    return n
 
 
 def episodes_needed(difference: float, rate: float, alpha: float = 0.05, power: float = 0.8) -> int:

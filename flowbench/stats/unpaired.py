@@ -36,7 +36,10 @@ def independent_difference(
         return Difference(np.nan, np.nan, np.nan, np.nan, 0, 1.0)
     n_a, n_b = (sample.worth(sample.nominal_n, confidence) for sample in (a, b))
     counts = (b.mean * n_b, n_b, a.mean * n_a, n_a)
-    low, high = confint_proportions_2indep(*counts, method="newcomb", compare="diff", alpha=1 - confidence)
+    # Rounding may leave the last bit outside.
+    low, high = np.clip(
+        confint_proportions_2indep(*counts, method="newcomb", compare="diff", alpha=1 - confidence), -1, 1
+    )
     effect = max(a.design_effect, b.design_effect)
     plain = n_a == a.n and n_b == b.n
     if plain and max(a.n, b.n) <= largest_exact:
