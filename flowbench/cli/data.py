@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from flowbench.cli.parsing import parse_indices, parse_names
+from flowbench.cli.parsing import parse_indices, parse_names, parse_size
 
 if TYPE_CHECKING:
     from flowbench.data.demonstration import DemoReader
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 _FORMAT_HELP = "Format of FILE; it is found from the content unless given."
+_WORKERS_HELP = "Processes, one simulator each; 0 runs in this one, for debugging."
 #: Moments of a contact sheet unless --steps names them.
 _SHEET_COLUMNS = 6
 _MOST_COLUMNS = 16
@@ -152,7 +154,7 @@ def show(
 @data.command(context_settings=_CONTEXT)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--demos", help="A number, spread over the file, or names, comma-separated; all unless given.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes, one simulator each.")
+@click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help=_WORKERS_HELP)
 @click.option("--replay/--no-replay", default=True, help="Execute the stored actions again.  [default: replay]")
 @click.option("--pictures/--no-pictures", default=True, help="Render one moment of each again.  [default: pictures]")
 @click.option("--format", "format_name", help=_FORMAT_HELP)
@@ -192,16 +194,14 @@ def verify(
             click.echo(f"{file}: {problem}.")
         verdicts: list[DemoVerdict] = []
         printed = len(problems)
-        stderr = click.get_text_stream("stderr")
-        quiet = not stderr.isatty()
         options = VerifyOptions(replay, pictures)
-        with tqdm(total=len(chosen), unit="demo", dynamic_ncols=True, mininterval=30 if quiet else 0.2) as bar:
+        with tqdm(total=len(chosen), **_bar_settings()) as bar:
             for verdict in verify_demos(reader, chosen, options, workers):
                 verdicts.append(verdict)
                 for line in _verdict_lines(verdict):
                     printed += 1
                     if printed <= _MOST_LINES:
-                        bar.write(line, file=click.get_text_stream("stdout"))
+                        bar.write(line, file=sys.stdout)
                 bar.update()
     finally:
         reader.close()
@@ -210,6 +210,65 @@ def verify(
     for line in _verify_summary(verdicts):
         click.echo(line)
     ctx.exit(1 if problems or any(verdict.problems for verdict in verdicts) else 0)
+
+
+@data.command(context_settings=_CONTEXT)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The new file; it must not exist.")
+@click.option("--cameras", help="Camera poses, comma-separated, e.g. corner,corner2+yaw15.  [default: those of FILE]")
+@click.option("--modalities", help="Of rgb,depth,segmentation,calibration.  [default: those of FILE]")
+@click.option("--image-size", help="WIDTHxHEIGHT, e.g. 320x240.  [default: that of FILE]")
+@click.option("--depth-format", help="uint16 (millimetres), float16 or float32.  [default: that of FILE]")
+@click.option("--render-profile", type=click.Choice(["full", "fast"]), help="[default: that of FILE]")
+@click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help=_WORKERS_HELP)
+def render(
+    file: Path,
+    out: Path,
+    cameras: str | None,
+    modalities: str | None,
+    image_size: str | None,
+    depth_format: str | None,
+    render_profile: str | None,
+    workers: int,
+) -> None:
+    """Render the stored states of FILE through any cameras, into a new file with everything else copied.
+
+    The pictures are those that collecting with these cameras would have stored, pixel by pixel.
+
+    \b
+    Examples:
+      flowbench collect --suite metaworld11 --episodes 50 --modalities none --out states.h5
+      flowbench data render states.h5 --cameras corner,corner2 --modalities rgb,depth,calibration --out pictures.h5
+      flowbench data render pictures.h5 --cameras corner+yaw15 --image-size 128x128 --out turned.h5
+    """
+    from tqdm import tqdm
+
+    from flowbench.data.readers import open_demos
+    from flowbench.data.render import RenderRequest, check_request, render_file
+    from flowbench.manifest import command_line
+
+    request = RenderRequest(
+        cameras=parse_names(cameras) if cameras else None,
+        modalities=parse_names(modalities) if modalities else None,
+        image_size=parse_size(image_size) if image_size else None,
+        depth_format=depth_format,
+        profile=render_profile,
+    )
+    reader = open_demos(file)
+    try:
+        check_request(reader, request, out)
+        done = render_file(reader, request, out, command=command_line(), workers=workers)
+        for _ in tqdm(done, total=len(reader.demos), **_bar_settings()):
+            pass
+    finally:
+        reader.close()
+    click.echo(f"Wrote {out}, {_megabytes(out.stat().st_size)}")
+
+
+def _bar_settings() -> dict[str, Any]:
+    """Return how a progress bar looks: redrawn often on a terminal, rarely in a log file."""
+    interval_s = 0.2 if sys.stderr.isatty() else 30.0
+    return {"unit": "demo", "dynamic_ncols": True, "mininterval": interval_s, "file": sys.stderr}
 
 
 def _verdict_lines(verdict: DemoVerdict) -> list[str]:
@@ -305,9 +364,10 @@ def _print_summary(summary: FileSummary) -> None:
     )
     for statistics in summary.statistics:
         _print_statistics(statistics, summary.demos)
-    if summary.collected:
+    said = _said(summary.collected)
+    if said:
         click.echo("\nThe file says")
-        for name, value in _flat(summary.collected):
+        for name, value in said:
             click.echo(f"  {name}: {value}")
 
 
@@ -333,15 +393,23 @@ def _print_statistics(statistics: Statistics, demos: int) -> None:
     )
 
 
-def _flat(values: dict, prefix: str = "") -> list[tuple[str, str]]:
-    """Write nested settings one per line, shortened."""
+#: What is shown elsewhere, or is there for other projects' loaders.
+_NOT_SAID = ("env_args", "image_convention", "flowbench_format")
+
+
+def _said(values: dict, prefix: str = "") -> list[tuple[str, str]]:
+    """Write nested settings one per line, without those that are not set; a table of names and values gets one line."""
     lines = []
     for name, value in values.items():
-        if isinstance(value, dict) and value:
-            lines.extend(_flat(value, f"{prefix}{name}."))
+        if name in _NOT_SAID or value in (None, False, "", [], {}):
+            continue
+        if isinstance(value, dict) and name == "versions":
+            lines.append((prefix + name, ", ".join(f"{package} {version}" for package, version in value.items())))
+        elif isinstance(value, dict):
+            lines.extend(_said(value, f"{prefix}{name}."))
         else:
             text = value if isinstance(value, str) else json.dumps(value)
-            lines.append((prefix + name, text if len(text) <= 100 else text[:97] + "..."))
+            lines.append((prefix + name, text if len(text) <= 200 else text[:197] + "..."))
     return lines
 
 

@@ -82,12 +82,20 @@ def map_demos(
         make: Makes the handler, in the worker; must be picklable.
         reader: The recording, for the tasks.
         demos: Indices of demonstrations.
-        workers: Number of processes.
+        workers: Number of processes; 0 runs in this one.
 
     Raises:
         FlowBenchError: If a handler cannot be made.
         RunFailed: If one fails for a reason that is not the user's; with its traceback.
     """
+    if workers == 0:
+        handler = make()
+        try:
+            for demo in demos:
+                yield demo, handler(demo)
+        finally:
+            handler.close()
+        return
     items = [_Item(demo, f"{reader.demos[demo].suite}/{reader.demos[demo].task}") for demo in demos]
     queues = TaskQueues(items)
     pool: list[_Worker] = []

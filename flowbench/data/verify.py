@@ -160,7 +160,7 @@ def verify_demos(
         reader: The recording; each worker opens it for itself.
         demos: Indices of demonstrations.
         options: What is verified.
-        workers: Number of processes, one simulator each.
+        workers: Number of processes, one simulator each; 0 runs in this one.
 
     Raises:
         RunFailed: If a worker fails for a reason that lies in FlowBench; with its traceback.

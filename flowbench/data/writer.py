@@ -68,11 +68,7 @@ def write_demonstration(
     obs = group.create_group(OBS)
     if not spec.action_free:
         _write_numbers(group, obs, trajectory, spec, suite)
-    _write_images(obs, trajectory, observations, names, spec, check)
-    check()
-    for view, alias in suite.view_aliases.items():
-        if dataset_name(f"{view}/rgb") in obs:
-            obs[dataset_name(f"{alias}/rgb")] = h5py.SoftLink(dataset_name(f"{view}/rgb"))
+    write_images(group, len(trajectory), observations, names, spec, suite, check)
     episode, task = trajectory.episode, suite.task(trajectory.episode.task)
     group.attrs.update(
         num_samples=len(trajectory),
@@ -85,7 +81,6 @@ def write_demonstration(
         episode_id=episode.id,
         agent=spec.agent.name,
         success=trajectory.success,
-        segmentation_names=json.dumps({str(index): name for index, name in names.items()}),
     )
     if episode.scenario.init_state is not None:
         group.attrs["init_state"] = episode.scenario.init_state
@@ -216,14 +211,28 @@ def _write_numbers(group: h5py.Group, obs: h5py.Group, trajectory: Trajectory, s
         obs[name] = sources[field.source][:, field.start : field.stop].astype(np.float64)
 
 
-def _write_images(
-    obs: h5py.Group,
-    trajectory: Trajectory,
+def write_images(
+    group: h5py.Group,
+    steps: int,
     observations: Iterable[Observation],
     names: Mapping[int, str],
     spec: CollectSpec,
+    suite: Suite,
     check: Check,
 ) -> None:
+    """Write what cameras see, step by step, into a demonstration whose group `obs` exists.
+
+    Args:
+        group: The demonstration's group.
+        steps: Number of steps.
+        observations: One observation per step with the cameras and modalities to store; may be empty.
+        names: Name of every segmentation id.
+        spec: How images are stored.
+        suite: The suite, for the names that its loaders look for.
+        check: Called after every step; what it raises ends the writing.
+    """
+    obs = group[OBS]
+    group.attrs["segmentation_names"] = json.dumps({str(index): name for index, name in names.items()})
     id_type = smallest_unsigned(max(names, default=0))
     calibration: dict[str, list[np.ndarray]] = {}
     for step, observation in enumerate(observations):
@@ -241,7 +250,7 @@ def _write_images(
                 array = array.astype(id_type)
             name = dataset_name(key)
             if name not in obs:
-                _create_images(obs, name, array, len(trajectory), spec)
+                _create_images(obs, name, array, steps, spec)
             obs[name][step] = array
         check()
     for key, rows in calibration.items():
@@ -253,6 +262,10 @@ def _write_images(
             compression="gzip",
             shuffle=True,
         )
+    check()
+    for view, alias in suite.view_aliases.items():
+        if dataset_name(f"{view}/rgb") in obs:
+            obs[dataset_name(f"{alias}/rgb")] = h5py.SoftLink(dataset_name(f"{view}/rgb"))
 
 
 def _create_images(obs: h5py.Group, name: str, image: np.ndarray, steps: int, spec: CollectSpec) -> None:
