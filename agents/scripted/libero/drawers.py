@@ -18,6 +18,8 @@ _FILLABLE_M = 0.115
 _FULLY_OPEN_M = 0.156
 #: A handle lower than this above the table leaves no room for a level hand, metres.
 _LEVEL_HAND_ABOVE_M = 0.105
+#: Closed fingers that reach over a bar lean this much, to pass below the handle above, and this far beyond its middle.
+_HOOKING_LEAN_RAD, _HOOK_BEHIND_BAR_M = np.deg2rad(60), 0.012
 #: The hand leans by the first of these with which it gets in front of the handle: an upright one keeps the arm above things.
 _PUSHING_LEANS_DEG = (52, 38)
 #: A shut drawer is pressed on for this long: one that is just shut comes out again with the hand.
@@ -66,8 +68,10 @@ def open_drawer(arm: Arm, region_name: str, opening_m: float = _FULLY_OPEN_M) ->
     """Pull a drawer open by its handle."""
     scene = arm.scene
     handle = find_handle(scene, region_name)
-    level = handle.center[2] - scene.support_z > _LEVEL_HAND_ABOVE_M
-    rotation = pointing_towards(-handle.outward, np.deg2rad(88 if level else 50))
+    if handle.center[2] - scene.support_z < _LEVEL_HAND_ABOVE_M:
+        yield from _open_by_hooking(arm, region_name, opening_m)
+        return
+    rotation = pointing_towards(-handle.outward, np.deg2rad(88))
     arm.gripper = OPEN
     yield from arm.travel(handle.center + 0.10 * handle.outward, rotation, hang_m=0.10, within_m=0.01)
     yield from arm.go_to(
@@ -83,6 +87,29 @@ def open_drawer(arm: Arm, region_name: str, opening_m: float = _FULLY_OPEN_M) ->
     yield from arm.move_by(0.09 * handle.outward, most_steps=20, within_m=0.02)
     hand = scene.hand()
     yield from arm.go_to(hand.position + [0, 0, 0.12], POINTING_DOWN, within_m=0.04, within_rad=0.5, most_steps=30)
+
+
+def _open_by_hooking(arm: Arm, region_name: str, opening_m: float) -> Steps[None]:
+    """Pull a drawer whose handle is near the table: closed fingers reach over the bar, and stay pressed down behind it."""
+    scene = arm.scene
+    handle = find_handle(scene, region_name)
+    rotation = pointing_towards(-handle.outward, _HOOKING_LEAN_RAD, closing_across=True)
+    up = np.array([0, 0, 1.0])
+    arm.gripper = CLOSE
+    in_front = handle.center - 0.06 * rotation[:, 2] + 0.016 * up
+    yield from arm.travel(in_front, rotation, hang_m=0.05, within_m=0.008)
+    over = handle.center - _HOOK_BEHIND_BAR_M * handle.outward + 0.016 * up
+    yield from arm.go_to(over, rotation, within_m=0.005, within_rad=0.05, most_steps=25, speed=0.5, patience=6)
+    for _ in range(90):
+        handle = find_handle(scene, region_name)
+        if handle.opening_m > opening_m:
+            break
+        yield arm.towards(handle.center + 0.035 * handle.outward - 0.02 * up, rotation, speed=0.6)
+    yield from arm.go_to(
+        scene.hand().position - 0.02 * handle.outward + 0.05 * up, rotation, within_m=0.02, within_rad=0.3, most_steps=15
+    )
+    yield from arm.move_by(0.06 * handle.outward + 0.08 * up, most_steps=20)
+    arm.gripper = OPEN
 
 
 def close_drawer(arm: Arm, region_name: str) -> Steps[None]:
