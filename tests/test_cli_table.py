@@ -1,7 +1,10 @@
 """`flowbench table` as a user types it."""
 
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -77,3 +80,104 @@ def test_an_edited_store_is_refused(write_run, tmp_path):
 def test_help_has_examples_on_lines_of_their_own():
     text = CliRunner().invoke(table, ["--help"]).output
     assert "\n    flowbench table r1 r2 --by task-camera,overall\n" in text
+
+
+# --- Layouts ------------------------------------------------------------------------------------------------------
+
+
+def test_a_layout_is_printed_with_its_published_rows(tmp_path):
+    ran = flowbench("table", "--layout", "avdc-ithor", cwd=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.splitlines()[0] == "<!-- flowbench table --layout avdc-ithor -->"
+    assert "*31.3*" in ran.stdout
+
+
+def test_a_layout_of_ones_own_is_filled_from_a_run(write_run, tmp_path):
+    write_run("r1")
+    (tmp_path / "mine.py").write_text(
+        "from flowbench.layouts import Column, Layout\n"
+        "MINE = Layout('mine', 'My table.', (Column('push', 'Push', tasks=('push',)),), suites=('toy',))\n"
+    )
+    arguments = ("table", "r1", "--layout", "mine.py:MINE", "--per-camera", "--format", "csv", "--out", "t.csv")
+    ran = flowbench(*arguments, cwd=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "Wrote t.csv\n")
+    text = (tmp_path / "t.csv").read_text()
+    assert text.splitlines()[0] == "# flowbench table r1 --layout mine.py:MINE --per-camera --format csv --out t.csv"
+    assert [line.split(",")[3] for line in text.splitlines() if line.startswith("run,")] == ['"default'] * 3
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["r1", "--layout", "libro"], "There is no layout 'libro'. Did you mean 'libero'?"),
+        (["r1", "--layout", "libero"], "r1 is a run of suite toy; layout libero shows libero-spatial, libero-object"),
+        (["r1", "--layout", "cameras", "--published"], "Layout cameras has no published rows; leave out --published."),
+        (
+            ["r1", "--layout", "cameras", "--by", "task"],
+            "--by belongs to the generic table; layout cameras has its own",
+        ),
+        (["r1", "--published"], "The generic table has no published rows. Choose a paper's table with --layout."),
+        (["r1", "--per-camera"], "--per-camera belongs to a paper's table; choose one with --layout."),
+        (["r1", "--allow-missing"], "--allow-missing belongs to a paper's table; choose one with --layout."),
+        (["--layout", "libero", "--no-published"], "There is nothing to show: layout libero was given no run"),
+        (["r1", "--layout", "nowhere.py:X"], "Layout file 'nowhere.py' does not exist."),
+        (["nowhere", "--layout", "cameras"], "nowhere holds no run: manifest.json is missing"),
+    ],
+)
+def test_mistakes_with_layouts_get_one_sentence(write_run, tmp_path, monkeypatch, arguments, sentence):
+    write_run("r1")
+    monkeypatch.chdir(tmp_path)
+    ran = CliRunner().invoke(table, arguments)
+    assert isinstance(ran.exception, FlowBenchError)
+    assert sentence in str(ran.exception)
+
+
+def test_a_failed_write_leaves_the_old_file(write_run, tmp_path, monkeypatch):
+    import flowbench.atomic
+
+    write_run("r1")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.md").write_text("old")
+
+    def full_disk(path, text):
+        path.write_text(text[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(flowbench.atomic, "_write_text", full_disk)
+    ran = CliRunner().invoke(table, ["r1", "--out", "t.md"])
+    assert str(ran.exception) == "--out t.md cannot be written: No space left on device."
+    assert (tmp_path / "t.md").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r1", "t.md"]
+
+
+def test_layouts_are_listed(tmp_path):
+    lines = flowbench("list", "layouts", cwd=tmp_path).stdout.splitlines()
+    assert lines[0].startswith("generic ")
+    assert any(line.startswith("libero ") and "libero-spatial" in line for line in lines)
+
+
+COMMITTED = Path(__file__).parents[1] / "results" / "tables"
+
+
+def command_of(path):
+    """Return the command in the first line of a committed table."""
+    return shlex.split(re.sub(r"^(<!--|%|#) | -->$", "", path.read_text().splitlines()[0]))
+
+
+TABLES = [path for path in sorted(COMMITTED.glob("*")) if command_of(path)[:2] == ["flowbench", "table"]]
+
+
+@pytest.mark.skipif(not COMMITTED.is_dir(), reason="needs a checkout")
+def test_the_tables_of_every_paper_are_committed():
+    assert {"avdc-metaworld", "avdc-ithor", "sof-metaworld", "libero", "visaflow-calvin"} <= {p.stem for p in TABLES}
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.name)
+def test_committed_tables_are_what_their_command_makes(path, tmp_path):
+    command = command_of(path)
+    out = command.index("--out") + 1
+    assert command[out] == f"results/tables/{path.name}"
+    command[out] = str(tmp_path / path.name)
+    ran = flowbench(*command[1:], cwd=COMMITTED.parents[1])
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / path.name).read_text().splitlines()[1:] == path.read_text().splitlines()[1:]
