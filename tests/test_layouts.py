@@ -31,7 +31,9 @@ def test_avdcs_layout_stands_for_avdcs_cameras():
 
 
 def test_a_wrong_name_gets_the_nearest_one():
-    with pytest.raises(UnknownName, match=r"There is no layout 'libro'. Did you mean 'libero'\?.*module:OBJECT or path"):
+    with pytest.raises(
+        UnknownName, match=r"There is no layout 'libro'. Did you mean 'libero'\?.*module:OBJECT or path"
+    ):
         get_layout("libro")
 
 

@@ -99,6 +99,11 @@ def test_the_wheel_runs_an_evaluation(installed):
     assert table.stdout.startswith("# flowbench table r1 --format csv\n")
 
 
+def test_the_wheel_brings_published_rows(installed):
+    table = installed("-m", "flowbench", "table", "--layout", "avdc-ithor", "--format", "csv")
+    assert ",31.3,percent," in table.stdout, table.stderr
+
+
 @pytest.mark.parametrize("group", ["console_scripts", *PROJECT["entry-points"]])
 def test_every_entry_point_loads(group):
     ours = PROJECT["scripts"] if group == "console_scripts" else PROJECT["entry-points"][group]

@@ -172,7 +172,11 @@ def test_a_file_anywhere_can_hold_rows(load):
         ('method = "M"', "", "row 1 (without a method) has no method"),
         ('method = "M"', 'method = "M"\nsetings = "x"', "row 1 (M) has an unknown field 'setings'"),
         ('"12.50"', "12.50", "row 1 (M) has rate = 12.5; write the number as printed, in quotes"),
-        ('"12.50"', '"112.5"', "row 1 (M) has rate = '112.5'; write the number as printed, in quotes, from \"0\" to \"100\""),
+        (
+            '"12.50"',
+            '"112.5"',
+            'row 1 (M) has rate = \'112.5\'; write the number as printed, in quotes, from "0" to "100"',
+        ),
         ('"12.50"', '"12,50"', "row 1 (M) has rate = '12,50'"),
         ('"3.1"', '"5.1"', "row 1 (M) has length = '5.1'"),
         ("rate =", "rte =", "row 1 (M) has a value for 'rte'; the columns are rate, length"),

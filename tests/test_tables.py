@@ -175,7 +175,11 @@ RENDERER = {"renderer": {"backend": "egl", "device": "llvmpipe"}}
 @pytest.mark.parametrize(
     "first, second, named",
     [
-        ({"versions": {"mujoco": "3.3.0"}}, {"versions": {"mujoco": "3.3.2"}}, "package mujoco 3.3.0 ({0}), 3.3.2 ({1})"),
+        (
+            {"versions": {"mujoco": "3.3.0"}},
+            {"versions": {"mujoco": "3.3.2"}},
+            "package mujoco 3.3.0 ({0}), 3.3.2 ({1})",
+        ),
         ({}, {"profile": "fast"}, "profile: full ({0}), fast ({1})"),
         (RENDERER, {"renderer": {"backend": "osmesa"}}, "renderer: backend egl ({0}), osmesa ({1})"),
     ],
@@ -197,7 +201,10 @@ def test_what_an_agent_that_looks_at_nothing_was_not_drawn_by_does_not_matter(wr
 
 def test_a_package_that_one_run_did_not_have_is_no_difference(write_run):
     versions = {"mujoco": "3.3.0", "metaworld": "3.1.1"}
-    folders = write_run("r1", versions=versions), write_run("r2", agent="zero", versions={**versions, "pybullet": "3.2"})
+    folders = (
+        write_run("r1", versions=versions),
+        write_run("r2", agent="zero", versions={**versions, "pybullet": "3.2"}),
+    )
     assert "pybullet" not in " ".join(aggregate(summarise(*folders)).notes)
 
 
