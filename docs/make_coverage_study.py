@@ -187,7 +187,8 @@ def paired_cameras(generator: np.random.Generator) -> Rows:
     for (tasks, scenarios, cameras), change, together in itertools.product(suites, (0.0, 0.1), (0.0, 0.5, 1.0)):
         if cameras == 1 and together:
             continue
-        rates = np.stack([task_rates("mixed", 0.6, tasks), task_rates("mixed", 0.6, tasks) + change])
+        # Not so high that a rate would exceed 1.
+    rates = np.stack([task_rates("mixed", 0.45, tasks), task_rates("mixed", 0.45, tasks) + change])
         results = []
         for _ in range(repetitions):
             old, new = draw(generator, rates, scenarios, cameras, together, agents=2)
