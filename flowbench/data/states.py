@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -127,10 +128,12 @@ class StateRows:
         if not self.places and not self.nones:
             return
         extras = group.create_group(STATE_EXTRAS)
-        extras.attrs["none"] = json.dumps(self.nones)
+        extras.attrs["none"] = np.bytes_(json.dumps(self.nones))
+        # One attribute for all: HDF5 takes as long for each as for an array.
+        kinds = {path: list(zip(*place.runs, strict=True)) for path, place in self.places.items()}
+        extras.attrs["kinds"] = np.bytes_(json.dumps(kinds))
         for path, place in self.places.items():
-            rows = _write_rows(extras, path, place.values, level)
-            rows.attrs["kinds"] = json.dumps(list(zip(*place.runs, strict=True)))
+            _write_rows(extras, path, place.values, level)
 
     @classmethod
     def read(cls, group: h5py.Group) -> StateRows:
@@ -144,18 +147,15 @@ class StateRows:
                 f"{group.name} holds no states; it was collected without them (--action-free, or a foreign file)."
             )
         places: dict[str, Place] = {}
-
-        def visit(path: str, item: Any) -> None:
-            if hasattr(item, "shape"):
-                starts, kinds = zip(*json.loads(item.attrs["kinds"]), strict=True)
-                places[path] = Place(item[()], Runs(starts, kinds))
-
+        nones: tuple[str, ...] = ()
         try:
             physics = group["states"][()]
-            nones: tuple[str, ...] = ()
             if STATE_EXTRAS in group:
-                nones = tuple(json.loads(group[STATE_EXTRAS].attrs["none"]))
-                group[STATE_EXTRAS].visititems(visit)
+                extras = group[STATE_EXTRAS]
+                nones = tuple(json.loads(extras.attrs["none"]))
+                for path, runs in json.loads(extras.attrs["kinds"]).items():
+                    starts, kinds = zip(*runs, strict=True)
+                    places[path] = Place(extras[path][()], Runs(starts, kinds))
         except (OSError, KeyError, ValueError) as error:
             raise DataError(f"The states of {group.name} cannot be read: {error}.") from error
         steps = len(physics)
@@ -197,11 +197,15 @@ def _kind(value: Any) -> str | None:
     if type(value).__name__ in _PYTHON_TYPES:
         return type(value).__name__
     if isinstance(value, np.generic) and value.dtype.kind in "biuf":
-        return f"scalar:{value.dtype}"
+        return f"scalar:{_name(value.dtype)}"
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         fortran = value.flags.f_contiguous and not value.flags.c_contiguous
-        return f"array_F:{value.dtype}" if fortran else f"array:{value.dtype}"
+        return f"array_F:{_name(value.dtype)}" if fortran else f"array:{_name(value.dtype)}"
     return None
+
+
+#: Writing out the name of a NumPy type takes longer than everything else here.
+_name = cache(str)
 
 
 def _check_unchanging(path: str, values: list[Any]) -> None:
