@@ -106,7 +106,11 @@ def _open_by_hooking(arm: Arm, region_name: str, opening_m: float) -> Steps[None
             break
         yield arm.towards(handle.center + 0.035 * handle.outward - 0.02 * up, rotation, speed=0.6)
     yield from arm.go_to(
-        scene.hand().position - 0.02 * handle.outward + 0.05 * up, rotation, within_m=0.02, within_rad=0.3, most_steps=15
+        scene.hand().position - 0.02 * handle.outward + 0.05 * up,
+        rotation,
+        within_m=0.02,
+        within_rad=0.3,
+        most_steps=15,
     )
     yield from arm.move_by(0.06 * handle.outward + 0.08 * up, most_steps=20)
     arm.gripper = OPEN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from flowbench.agents.scripted.libero.door_opening import open_door
 from flowbench.agents.scripted.libero.drawers import close_drawer, open_drawer
 from flowbench.agents.scripted.libero.knobs import turn_off, turn_on
 from flowbench.agents.scripted.libero.microwaves import close_door
@@ -15,7 +16,10 @@ Skill = Callable[[Arm, Goal], Steps[None]]
 
 
 def _open(arm: Arm, goal: Goal) -> Steps[None]:
-    yield from open_drawer(arm, goal[1])
+    if arm.scene.is_region(goal[1]):
+        yield from open_drawer(arm, goal[1])
+    else:
+        yield from open_door(arm, goal[1])
 
 
 def _close(arm: Arm, goal: Goal) -> Steps[None]:
