@@ -12,11 +12,12 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 # All tests with SLOW=1, and where continuous integration sets CI; else those that take seconds.
 PYTEST_MARKS := $(if $(SLOW)$(CI),-m '',)
 
-.PHONY: help demo test lint format clean system-packages
+.PHONY: help demo test gate lint format clean system-packages
 
 help:
 	@echo "make demo    install everything and evaluate a few real Meta-World and LIBERO episodes"
 	@echo "make test    install everything and run the tests (SLOW=1: all of them)"
+	@echo "make gate    evaluate fast suites and hold them against results/baselines"
 	@echo "make lint    check style;  make format: correct it"
 	@echo "make clean   remove $(VENV), build products and caches; results stay"
 
@@ -29,6 +30,14 @@ demo: system-packages $(VENV)/.demo-installed
 
 test: system-packages $(VENV)/.dev-installed
 	$(BIN)/python -m pytest $(PYTEST_MARKS) $(PYTEST_ARGS)
+
+# The experts are deterministic, so the toy suite is held to every outcome and number of steps.
+gate: $(VENV)/.dev-installed
+	rm -rf $(RUNS)/gate-toy-scripted $(RUNS)/gate-metaworld11-scripted
+	$(BIN)/flowbench eval --agent scripted --suite toy --episodes 40 --out $(RUNS)/gate-toy-scripted --quiet
+	$(BIN)/flowbench gate $(RUNS)/gate-toy-scripted --baseline results/baselines/toy-scripted.json --exact
+	$(BIN)/flowbench eval --agent scripted --suite metaworld11 --cameras corner --workers 2 --out $(RUNS)/gate-metaworld11-scripted --quiet
+	$(BIN)/flowbench gate $(RUNS)/gate-metaworld11-scripted --baseline results/baselines/metaworld11-scripted.json
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

@@ -188,7 +188,7 @@ def paired_cameras(generator: np.random.Generator) -> Rows:
         if cameras == 1 and together:
             continue
         # Not so high that a rate would exceed 1.
-    rates = np.stack([task_rates("mixed", 0.45, tasks), task_rates("mixed", 0.45, tasks) + change])
+        rates = np.stack([task_rates("mixed", 0.45, tasks), task_rates("mixed", 0.45, tasks) + change])
         results = []
         for _ in range(repetitions):
             old, new = draw(generator, rates, scenarios, cameras, together, agents=2)
