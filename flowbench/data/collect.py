@@ -15,7 +15,7 @@ from flowbench.data.collect_spec import CollectSpec
 from flowbench.data.demo_runner import DemoRunner
 from flowbench.data.layout import DATA
 from flowbench.data.parts import Parts, check_same, demonstration_path, parts_folder, what_is_kept
-from flowbench.data.writer import WRITING_SUFFIX, merge
+from flowbench.data.writer import merge
 from flowbench.errors import BadValue, DataError, StoreError
 from flowbench.manifest import RunManifest, command_line
 from flowbench.preflight import PreflightReport, preflight
@@ -24,6 +24,8 @@ from flowbench.result import EpisodeResult
 from flowbench.rollout import Rollout
 from flowbench.runner import RunOptions
 from flowbench.spec import EpisodeSpec
+from flowbench.suite import Suite
+from flowbench.task import Scenario
 from flowbench.workers import WorkerPool, preflight_in_process
 
 #: Tasks whose start is tried before a collection begins.
@@ -140,7 +142,7 @@ def collect(spec: CollectSpec, out: Path, options: CollectOptions | None = None)
     return Collection(out, spec, steps, tasks, first_error)
 
 
-def check_options(spec: CollectSpec, options: CollectOptions):
+def check_options(spec: CollectSpec, options: CollectOptions) -> Suite:
     """Check what can be checked without starting anything, and return the suite.
 
     Raises:
@@ -233,8 +235,6 @@ def _rollouts(
 
 
 def _key(result: EpisodeResult) -> str:
-    from flowbench.task import Scenario
-
     return Scenario(result.seed, result.init_state).key
 
 
@@ -271,7 +271,6 @@ def _steps_of_existing(out: Path, spec: CollectSpec) -> int | None:
 
     if out.is_dir():
         raise DataError(f"{out} is a folder; --out needs the name of a file, e.g. {out / 'demonstrations.h5'}.")
-    out.with_name(out.name + WRITING_SUFFIX).unlink(missing_ok=True)
     if not out.exists():
         return None
     try:

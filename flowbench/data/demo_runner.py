@@ -109,7 +109,8 @@ class DemoRunner(EpisodeRunner):
         """Return what is stored of each step."""
         return EnvConfig(
             cameras=self.spec.cameras if self.spec.renders else (),
-            modalities=self.spec.modalities,
+            # Where nothing is rendered, nothing needs OpenGL.
+            modalities=self.spec.modalities if self.spec.renders else (),
             image_size=self.spec.image_size,
             profile=self.spec.profile,
         )
