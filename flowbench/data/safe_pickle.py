@@ -71,7 +71,7 @@ def load_npy(path: str | os.PathLike[str]) -> Any:
             if not dtype.hasobject:
                 file.seek(0)
                 return np.load(file, allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
+        except Exception as error:  # a damaged header raises nearly anything
             raise DataError(f"{path} cannot be read as .npy: {error}. Download it again.") from error
         loaded = _unpickle(file, path)
     return loaded.item() if isinstance(loaded, np.ndarray) and loaded.shape == () else loaded

@@ -36,6 +36,8 @@ LOOKS_LIKE = {
 }
 
 _HDF5_ENDINGS = (".hdf5", ".h5")
+#: What h5py raises for a file whose structure is damaged.
+HDF5_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
 
 
 def open_demos(path: str | os.PathLike[str], format: str | None = None, **options: Any) -> DemoReader:
@@ -78,15 +80,11 @@ def detect_format(path: Path) -> str:
         raise DataError(f"{path} is empty (0 bytes), so it holds no demonstrations. Record or download it again.")
     if not h5py.is_hdf5(path):
         raise _foreign(path, "a file that is not HDF5")
-    with open_hdf5(path) as file:
-        data = file.get("data")
-        if not isinstance(data, h5py.Group):
-            raise _foreign(path, f"an HDF5 file without the group /data (it holds {_listed(file)})")
-        if "flowbench_format" in data.attrs:
-            return "flowbench-hdf5"
-        if any(name.startswith("demo_") for name in data) or "num_demos" in data.attrs:
-            return "libero-hdf5"
-        raise _foreign(path, f"an HDF5 file whose /data holds no demo_<number> (it holds {_listed(data)})")
+    try:
+        with open_hdf5(path) as file:
+            return _hdf5_format(path, file)
+    except HDF5_DAMAGE as error:
+        raise DataError(f"{path} is damaged: {error}. Record or download it again.") from error
 
 
 def demo_files(path: Path) -> list[Path]:
@@ -109,6 +107,17 @@ def open_hdf5(path: Path) -> h5py.File:
     except OSError as error:
         reason = "it is truncated" if "truncated" in str(error) else str(error)
         raise DataError(f"{path} cannot be read as HDF5: {reason}. Record or download it again.") from error
+
+
+def _hdf5_format(path: Path, file: h5py.File) -> str:
+    data = file.get("data")
+    if not isinstance(data, h5py.Group):
+        raise _foreign(path, f"an HDF5 file without the group /data (it holds {_listed(file)})")
+    if "flowbench_format" in data.attrs:
+        return "flowbench-hdf5"
+    if any(str(name).startswith("demo_") for name in data) or "num_demos" in data.attrs:
+        return "libero-hdf5"
+    raise _foreign(path, f"an HDF5 file whose /data holds no demo_<number> (it holds {_listed(data)})")
 
 
 def _folder_format(path: Path) -> str:
@@ -150,7 +159,7 @@ def _foreign(path: Path, found: str) -> DataError:
 
 
 def _listed(names: Any, limit: int = 5) -> str:
-    names = list(names)
+    names = [str(name) for name in names]
     if not names:
         return "nothing"
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from flowbench.data.demonstration import DemoInfo
+from flowbench.data.readers import HDF5_DAMAGE
 from flowbench.errors import DataError, unknown_name
 from flowbench.task import ImageView
 
@@ -100,5 +101,5 @@ def read_hdf5(path: Path, dataset: str, file: h5py.File, rows: range) -> np.ndar
     """
     try:
         return file[dataset][rows.start : rows.stop : rows.step]
-    except (OSError, KeyError, RuntimeError) as error:
+    except HDF5_DAMAGE as error:
         raise DataError(f"/{dataset} of {path} cannot be read: {error}. Record or download the file again.") from error

@@ -26,7 +26,7 @@ import numpy as np
 
 from flowbench.data.demonstration import ArraySpec, DemoInfo
 from flowbench.data.known_tasks import find_task
-from flowbench.data.readers import open_hdf5
+from flowbench.data.readers import HDF5_DAMAGE, open_hdf5
 from flowbench.data.readers.base import PerProcess, RowReader, read_hdf5
 from flowbench.errors import DataError
 from flowbench.registry import suite_names
@@ -89,7 +89,7 @@ class LiberoHdf5(RowReader):
             meaning = _meaning(self.path, attributes)
             self._stored: list[dict[str, _Stored]] = []
             self.demos = tuple(self._describe(data, name, meaning) for name in names)
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
+        except HDF5_DAMAGE as error:
             raise DataError(f"{self.path} is damaged: {error}. Download it again.") from error
         finally:
             self.close()
