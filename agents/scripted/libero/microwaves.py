@@ -114,8 +114,11 @@ def put_into_microwave(arm: Arm, goal: tuple[str, ...], region: Region) -> Steps
     front = lane + inward * (inward @ (region.position - lane) - 0.22)
     start = hand.position + [*(front - root)[:2], rise]
     high = np.array([*start[:2], max(start[2], hand.position[2])])
-    yield from arm.go_to(high, rotation, within_m=0.02, within_rad=0.3, most_steps=50, speed=0.9)
-    yield from arm.go_to(start, rotation, within_m=0.008, within_rad=0.1, most_steps=40, speed=0.8)
+    yield from arm.go_to(high, rotation, within_m=0.02, within_rad=0.3, most_steps=60, speed=0.45)
+    if not scene.is_gripped(name):
+        yield from arm.release()
+        return
+    yield from arm.go_to(start, rotation, within_m=0.008, within_rad=0.1, most_steps=40, speed=0.6)
 
     def depth() -> float:
         return float(inward @ (scene.position(name) - region.position))
