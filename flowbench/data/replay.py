@@ -7,13 +7,16 @@ a policy something that is no longer true.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 
 from flowbench.data.demonstration import DemoInfo, DemoReader
 from flowbench.data.info import known_task
+from flowbench.data.readers import open_hdf5
 from flowbench.data.readers.flowbench_hdf5 import FlowBenchHdf5
 from flowbench.data.rendering import observe_states, rendering_env
 from flowbench.data.states import Place, StateRows
@@ -182,7 +185,16 @@ class Replayer:
             )
         # MuJoCo's vector starts with what others store: time, positions, velocities.
         physics[: len(first)] = first
-        env.set_state(EnvState(SimulatorState(physics, now.simulator.extras), now.tracker, now.scenario))
+        extras = _with_fixtures(now.simulator.extras, env.simulator, self._scene_xml(demo))
+        env.set_state(EnvState(SimulatorState(physics, extras), now.tracker, now.scenario))
+
+    def _scene_xml(self, demo: int) -> str:
+        """Return the scene that LIBERO's and robomimic's files store with each demonstration; empty if there is none."""
+        if self.reader.format != "libero-hdf5":
+            return ""
+        with open_hdf5(self.reader.path) as file:
+            text = file["data"][self.reader.demos[demo].name].attrs.get("model_file", "")
+        return text.decode() if isinstance(text, bytes) else str(text)
 
     def _stored_states(self, demo: int) -> StateRows:
         return StateRows(self.reader.read(demo, "states", slice(None)))
@@ -221,6 +233,37 @@ def scenario_of(info: DemoInfo) -> Scenario:
         raise DataError(f"{info.name} has the scenario {info.scenario!r}; expected a key such as s003 or i007-s000.")
     init_state = match["init_state"]
     return Scenario(int(match["seed"]), None if init_state is None else int(init_state))
+
+
+def _with_fixtures(extras: Mapping[str, Any], simulator: Any, scene_xml: str) -> Mapping[str, Any]:
+    """Return a state's extras with fixtures where a stored scene has them.
+
+    LIBERO places cabinets and stoves anew at every reset, as part of the model, so the states do not say where they stood.
+
+    Args:
+        extras: Extras of a state of a MuJoCo simulator; those of other simulators are returned as they are.
+        simulator: The simulator, for the numbers of its bodies.
+        scene_xml: The scene as MuJoCo saved it; may be empty.
+    """
+    arrays = extras.get("model")
+    if not scene_xml or not isinstance(arrays, Mapping) or not {"body_pos", "body_quat"} <= arrays.keys():
+        return extras
+    try:
+        scene = ElementTree.fromstring(scene_xml).find("worldbody")
+    except ElementTree.ParseError:
+        return extras
+    placed = {name: array.copy() for name, array in arrays.items()}
+    for body in [] if scene is None else scene.findall("body"):
+        # What has a joint of its own stands where the state says.
+        if body.find("joint") is not None or body.find("freejoint") is not None:
+            continue
+        try:
+            index = simulator.model.body(body.get("name", "")).id
+        except KeyError:
+            continue
+        placed["body_pos"][index] = [float(number) for number in body.get("pos", "0 0 0").split()]
+        placed["body_quat"][index] = [float(number) for number in body.get("quat", "1 0 0 0").split()]
+    return {**extras, "model": placed}
 
 
 def _spec(reader: DemoReader) -> dict[str, Any]:

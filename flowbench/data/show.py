@@ -103,7 +103,7 @@ def contact_sheet(panels: Panels) -> Image:
 
 def _draw_camera(sheet: Image, top: int, panels: Panels, camera: str, size: tuple[int, int]) -> None:
     look = panels.look
-    _write(sheet, (_MARGIN_PX, top + _LINE_PX // 2), f"camera {camera}", width=_LEGEND_PX - _GAP_PX, size=14)
+    _write(sheet, (_MARGIN_PX, top), f"camera {camera}", width=sheet.width - 2 * _MARGIN_PX, size=14)
     lefts = [_MARGIN_PX + _LEGEND_PX + column * (size[0] + _GAP_PX) for column in range(len(look.steps))]
     for left, step in zip(lefts, look.steps):
         _write(sheet, (left, top + _LINE_PX), f"step {step}", colour=_FAINT)

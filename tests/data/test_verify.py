@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from flowbench.data.checks import structural_problems
+from flowbench.data.collect import CollectOptions, collect
+from flowbench.data.collect_spec import CollectSpec
 from flowbench.data.layout import checksum
 from flowbench.data.pool import Crash, map_demos
 from flowbench.data.readers import open_demos
@@ -16,7 +18,9 @@ from flowbench.data.replay import _first_difference
 from flowbench.data.states import StateRows
 from flowbench.data.verify import VerifyOptions, choose_demos, verify_demos, verify_file
 from flowbench.errors import BadValue, DataError, UnknownName
+from flowbench.registry import make
 from flowbench.simulator import SimulatorState
+from flowbench.spec import AgentSpec
 
 
 def verdicts_of(path, demos=None, workers=0, **options):
@@ -254,10 +258,6 @@ def test_a_shorter_vector_is_compared_where_both_have_numbers():
 @pytest.mark.slow
 def test_metaworld_replays_bit_for_bit(tmp_path):
     pytest.importorskip("metaworld", reason="Meta-World is not installed")
-    from flowbench.data.collect import CollectOptions, collect
-    from flowbench.data.collect_spec import CollectSpec
-    from flowbench.spec import AgentSpec
-
     spec = CollectSpec(
         suite="metaworld11",
         protocol="default",
@@ -275,3 +275,60 @@ def test_metaworld_replays_bit_for_bit(tmp_path):
     verdicts = verdicts_of(tmp_path / "m.h5", workers=1)
     assert [(verdict.problems, verdict.warnings) for verdict in verdicts.values()] == [((), ())] * 2
     assert [verdict.replay.states for verdict in verdicts.values()] == ["equal"] * 2
+
+
+def write_as_libero(ours, path, task):
+    """Write our demonstration as LIBERO's own script does: states without what robosuite remembers, fixtures in the scene."""
+    env = make("libero-goal", task, cameras=(), modalities=())
+    env.reset(seed=0)
+    model = env.simulator.model
+    with h5py.File(ours) as source, h5py.File(path, "w") as file:
+        group = source["data/demo_0"]
+        fixtures = [
+            (
+                model.body(body).name,
+                *(group[f"state_extras/model/{name}"][0][body] for name in ("body_pos", "body_quat")),
+            )
+            for body in range(1, model.nbody)
+            if model.body_parentid[body] == 0 and model.body_jntnum[body] == 0
+        ]
+        bodies = "".join(
+            f'<body name="{name}" pos="{" ".join(map(str, pos))}" quat="{" ".join(map(str, quat))}"/>'
+            for name, pos, quat in fixtures
+        )
+        data = file.create_group("data")
+        data.attrs["problem_info"] = '{"language_instruction": "turn on the stove"}'
+        data.attrs["bddl_file_name"] = f"libero/libero/bddl_files/libero_goal/{task}.bddl"
+        demo = data.create_group("demo_0")
+        demo.attrs["model_file"] = f"<mujoco><worldbody>{bodies}</worldbody></mujoco>"
+        demo["actions"] = group["actions"][()]
+        demo["states"] = group["states"][:, : 1 + model.nq + model.nv]
+        demo["rewards"] = np.arange(len(demo["actions"])) == len(demo["actions"]) - 1
+        demo["obs/gripper_states"] = group["obs/gripper_states"][()]
+    env.close()
+
+
+@pytest.mark.slow
+def test_liberos_own_files_replay_with_their_fixtures_where_they_stood(tmp_path):
+    pytest.importorskip("libero", reason="LIBERO is not installed")
+    task = "turn_on_the_stove"
+    spec = CollectSpec(
+        suite="libero-goal",
+        protocol="openvla",
+        agent=AgentSpec("scripted"),
+        tasks=(task,),
+        cameras=(),
+        seeds=(10_000, 10_001, 10_002),
+        modalities=(),
+        demonstrations=1,
+        max_attempts=3,
+    )
+    collect(spec, tmp_path / "ours.h5", CollectOptions(workers=1, progress=False))
+    write_as_libero(tmp_path / "ours.h5", tmp_path / "theirs.hdf5", task)
+    assert verdicts_of(tmp_path / "ours.h5", workers=1)["demo_0"].replay.states == "equal"
+    verdict = verdicts_of(tmp_path / "theirs.hdf5", workers=1)["demo_0"]
+    assert (verdict.problems, verdict.agrees) == ((), True)
+    # The solver's warm start and the controller's memory are not in LIBERO's files.
+    assert verdict.replay.difference.largest < 1e-6
+    (warning,) = verdict.warnings
+    assert warning.startswith("states differ from step ")
