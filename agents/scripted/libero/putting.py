@@ -11,6 +11,7 @@ import numpy as np
 
 from flowbench.agents.scripted.libero import drawers, microwaves
 from flowbench.agents.scripted.libero.hand import about_z, wrap
+from flowbench.agents.scripted.libero.inserting import insert, is_covered, stands_too_high
 from flowbench.agents.scripted.libero.motion import Arm, Steps
 from flowbench.agents.scripted.libero.picking import Wish, pick
 from flowbench.agents.scripted.libero.placing import Placement, place
@@ -32,6 +33,9 @@ def put(arm: Arm, goal: Goal) -> Steps[None]:
     kind = _kind_of(scene, region)
     if kind == "drawer" and not drawers.is_open(scene, target):
         yield from drawers.open_drawer(arm, target, drawers.OPEN_ENOUGH_TO_FILL_M)
+    if (kind == "drawer" and stands_too_high(scene, region, name)) or (kind == "surface" and is_covered(scene, region)):
+        yield from insert(arm, goal, scene.region(target))
+        return
     if (yield from _hold(arm, name, _wish(scene, region, kind, name))):
         yield from _PUT[kind](arm, goal, scene.region(target))
 
