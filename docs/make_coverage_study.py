@@ -144,7 +144,7 @@ def task_rates(kind: str, rate: float, tasks: int) -> np.ndarray:
 
 def several_cameras(generator: np.random.Generator) -> Rows:
     """A rate over tasks and cameras, whose scenarios fail together."""
-    repetitions = 1000
+    repetitions = 400
     suites = ((1, 25, 3), (11, 25, 1), (11, 25, 3), (10, 50, 1), (11, 5, 3))
     for (tasks, scenarios, cameras), kind, rate in itertools.product(suites, ("same", "mixed"), (0.1, 0.5, 0.8, 0.95)):
         if tasks == 1 and kind == "mixed":
@@ -256,11 +256,11 @@ def chains(generator: np.random.Generator) -> Rows:
 
 def gate(generator: np.random.Generator) -> Rows:
     """Verdicts of the gate at margin 0.05 and alpha 0.05, by the loss that is true."""
-    repetitions = 1000
-    suites = {"3 x 20": (3, 20, 1), "11 x 25": (11, 25, 1), "11 x 25 x 3": (11, 25, 3), "10 x 50": (10, 50, 1)}
+    repetitions = 600
+    suites = {"3 x 20": (3, 20, 1), "11 x 25": (11, 25, 1), "11 x 25 x 3": (11, 25, 3)}
     for (name, (tasks, scenarios, cameras)), mode in itertools.product(suites.items(), ("paired", "unpaired")):
         for rate, (what, lost) in itertools.product((0.95, 0.6), LOSSES.items()):
-            if mode == "unpaired" and (rate == 0.95 or what == "one task -40"):
+            if mode == "unpaired" and (rate == 0.95 or what == "one task -40" or cameras > 1):
                 continue
             old_rates = np.full(tasks, rate)
             new_rates = old_rates - lost(tasks)
@@ -271,8 +271,8 @@ def gate(generator: np.random.Generator) -> Rows:
                 old, new = draw(generator, both, scenarios, cameras, together, agents=2 if mode == "paired" else 1)
                 if mode == "paired":
                     sample = ClusteredSample.from_array(new - old)
-                    overall = paired_evidence(sample, 0.05)
-                    by_task = [paired_evidence(sample.take(sample.task == t), 0.05) for t in range(tasks)]
+                    by_task = [sample.take(sample.task == t) for t in range(tasks)]
+                    overall, *by_task = paired_evidence([sample, *by_task], 0.05)
                 else:
                     before, after = ClusteredSample.from_array(old), ClusteredSample.from_array(new)
                     overall = independent_evidence(before, after, 0.05)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from flowbench.comparability import incomparable
 from flowbench.errors import BadValue, FlowBenchError
 from flowbench.outcomes import KEY, RunOutcomes, count_errors, field_differences, sample_of, version_differences
 from flowbench.recording import video_path
@@ -34,8 +35,8 @@ from flowbench.stats import (
 )
 from flowbench.tables import OVERALL, ErrorAccounting
 
-#: Rules that decide what a success is; runs that differ in one are compared on request only.
-RULES = ("suite", "suite_version", "protocol", "max_steps", "profile", "clip_actions")
+#: Besides protocol, horizon, simulator and rendering; runs that differ in one are compared on request only.
+RULES = ("suite", "suite_version", "clip_actions")
 #: What agents may choose for themselves; a difference is said.
 CHOICES = ("image_size", "image_view", "cameras", "seeds", "init_states", "limit")
 #: Chance of finding the difference that is asked for, in "how many more".
@@ -217,10 +218,10 @@ def compare(
             raise BadValue(f"--{name} is {value:g}; give a number between 0 and 1, e.g. 0.05.")
     if Path(a.name).resolve() == Path(b.name).resolve():
         raise BadValue(f"{a.name} is compared with itself; give two runs.")
-    different = field_differences(a.spec, b.spec, RULES)
+    different = incomparable([a, b], RULES)
     if different and not allow_different:
         raise BadValue(
-            f"{a.name} and {b.name} are not comparable: {'; '.join(different)}. Evaluate both under the same rules, or pass "
+            f"The runs are not comparable: {'; '.join(different)}. Evaluate both under the same rules, or pass "
             "--allow-different to compare them all the same."
         )
     counted_a, counted_b = count_errors(a.frame, errors), count_errors(b.frame, errors)

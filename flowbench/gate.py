@@ -295,8 +295,7 @@ def _notes(runs: Sequence[RunOutcomes], case: _Case) -> list[str]:
 def _paired(case: _Case) -> GateResult:
     options, pairs = case.options, _counted(case)
     tasks, change, old, new = _samples(case, pairs)
-    overall = paired_evidence(change, options.alpha)
-    by_task = [paired_evidence(change.take(change.task == index), options.alpha) for index in range(len(tasks))]
+    overall, *by_task = paired_evidence(_by_task(change, len(tasks)), options.alpha)
     decision = decide(overall, by_task, options.margin, options.alpha)
     lines, whole = _lines(tasks, change, old, new, overall, by_task, decision)
     unit = "paired episodes"
@@ -325,8 +324,7 @@ def _sequential(case: _Case) -> GateResult:
         seen["change"].to_numpy(dtype=np.float64), index, len(names), options.margin, options.alpha
     )
     by_name = dict(zip(names, decision.adjusted))
-    overall = paired_evidence(change, options.alpha)
-    by_task = [paired_evidence(change.take(change.task == i), options.alpha) for i in range(len(tasks))]
+    overall, *by_task = paired_evidence(_by_task(change, len(tasks)), options.alpha)
     worse = tuple(tasks.index(names[i]) for i in decision.tasks)
     decision = decision._replace(tasks=worse, adjusted=np.array([by_name[task] for task in tasks]))
     lines, whole = _lines(tasks, change, old, new, overall, by_task, decision)
@@ -377,8 +375,7 @@ def _exact(case: _Case) -> GateResult:
     lost = other_status & (pairs["status_old"] == "success")
     counted = _counted(case)
     tasks, change, old, new = _samples(case, counted)
-    overall = paired_evidence(change, case.options.alpha)
-    by_task = [paired_evidence(change.take(change.task == i), case.options.alpha) for i in range(len(tasks))]
+    overall, *by_task = paired_evidence(_by_task(change, len(tasks)), case.options.alpha)
     decision = decide(overall, by_task, case.options.margin, case.options.alpha)
     lines, whole = _lines(tasks, change, old, new, overall, by_task, decision)
     if not other_status.any() and not other_steps.any():
@@ -421,6 +418,11 @@ def _samples(case: _Case, pairs: pd.DataFrame) -> tuple[list[str], ClusteredSamp
     task = np.array([order[name] for name in pairs["task"]], dtype=int)
     parts = (change.cell, change.scenario, task)
     return tasks, *(ClusteredSample(pairs[name].to_numpy(dtype=float), *parts) for name in ("change", "old", "new"))
+
+
+def _by_task(change: ClusteredSample, tasks: int) -> list[ClusteredSample]:
+    """Return the whole sample, then task by task."""
+    return [change, *(change.take(change.task == task) for task in range(tasks))]
 
 
 def _lines(

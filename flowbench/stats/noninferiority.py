@@ -60,15 +60,18 @@ class Decision(NamedTuple):
 NOTHING_KNOWN = Evidence(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
 
 
-def paired_evidence(change: ClusteredSample, alpha: float) -> Evidence:
-    """Weigh pairs: -1, 0 or 1 of each; Tango's bounds and the sign-flip test, both by scenario."""
-    if not change.n:
-        return NOTHING_KNOWN
+def paired_evidence(changes: Sequence[ClusteredSample], alpha: float) -> list[Evidence]:
+    """Weigh pairs, sample by sample: -1, 0 or 1 of each; Tango's bounds and the sign-flip test, both by scenario."""
     confidence = 1 - 2 * alpha
-    low, high = tango_interval(*tango_counts(change, confidence), confidence)
-    sums = scenario_sums(change)
-    p_worse, p_better = sign_flip_test(sums, "less"), sign_flip_test(sums, "greater")
-    return Evidence(change.mean, float(low), float(high), p_worse, p_better, change.n)
+    counts = [tango_counts(change, confidence) if change.n else (0.0, 0.0, 0.0) for change in changes]
+    lows, highs = tango_interval(*np.array(counts).reshape(-1, 3).T, confidence)
+    evidence = []
+    for change, low, high in zip(changes, lows, highs):
+        sums = scenario_sums(change) if change.n else np.zeros(0)
+        p_values = [sign_flip_test(sums, side) for side in ("less", "greater")]
+        found = Evidence(change.mean, float(low), float(high), *p_values, change.n)
+        evidence.append(found if change.n else NOTHING_KNOWN)
+    return evidence
 
 
 def independent_evidence(old: ClusteredSample, new: ClusteredSample, alpha: float) -> Evidence:
