@@ -94,7 +94,7 @@ class Panels:
         return self._ranges(camera, "flow")
 
     def objects(self, camera: str) -> dict[int, str]:
-        """Return the names of the objects that a camera saw in the sampled frames, by id."""
+        """Return the names of the objects that a camera saw in the sampled frames, by id, the largest first."""
         return self._ranges(camera, "segmentation")
 
     @cached_property
@@ -113,7 +113,9 @@ class Panels:
         if kind == "depth":
             return depth_range_m(frames)
         names = self.info.segmentation_names
-        return {number: names.get(number, f"object {number}") for number in np.unique(frames).tolist() if number}
+        numbers, areas = np.unique(frames, return_counts=True)
+        largest_first = numbers[np.argsort(-areas, kind="stable")].tolist()
+        return {number: names.get(number, f"object {number}") for number in largest_first if number}
 
     def _flow_from(self, camera: str, step: int) -> np.ndarray | None:
         later = min(step + self.look.flow_gap, self.info.steps - 1)

@@ -128,9 +128,10 @@ class DemoVerifier:
             return DemoVerdict(info.name, tuple(problems), not_replayed=reason)
         try:
             replay = self._replayer.replay(demo)
-        except FlowBenchError as error:
+        except Exception as error:  # One demonstration that breaks a simulator must not end the check of the others.
             self._replayer.close()
-            problems.append(str(error).removesuffix("."))
+            message = str(error).removesuffix(".")
+            problems.append(message if isinstance(error, FlowBenchError) else f"{type(error).__name__}: {message}")
             return DemoVerdict(info.name, tuple(problems), not_replayed="refused by the simulator or unreadable")
         return _judge(info, replay, problems)
 

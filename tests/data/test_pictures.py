@@ -116,6 +116,12 @@ def test_the_flow_of_the_last_step_leads_nowhere(reader):
     assert panels.image("front", "flow", last - 1).shape == (48, 64, 3)
 
 
+def test_the_largest_objects_are_named_first(reader):
+    names = list(Panels(reader, 0, Look(("front",), ("segmentation",), (0, 9))).objects("front").values())
+    assert set(names) == {"table", "gripper", "goal", "block"}
+    assert names[:2] == ["table", "gripper"]
+
+
 def test_a_video_has_a_frame_per_step_and_even_sides(reader, tmp_path):
     look = choose_look(reader, 0, kinds=("rgb", "depth", "flow"))
     write_picture(Panels(reader, 0, look), tmp_path / "demo.mp4", fps=10)

@@ -192,6 +192,18 @@ def test_a_task_that_is_not_here_is_named(toy_copy):
     assert (verdict.problems, verdict.not_replayed) == ((), "there is no task toy/juggle here")
 
 
+def test_what_a_simulator_refuses_is_a_problem_of_that_demonstration(toy_copy):
+    with h5py.File(toy_copy, "r+") as file:
+        file["data/demo_0"].attrs["scenario"] = "start-3"
+        file["data/demo_1"].attrs["protocol"] = "defualt"
+    verdicts = verdicts_of(toy_copy)
+    assert verdicts["demo_0"].problems == (
+        "demo_0 has the scenario 'start-3'; expected a key such as s003 or i007-s000",
+    )
+    assert "Suite toy has no protocol 'defualt'. Did you mean 'default'?" in verdicts["demo_1"].problems[0]
+    assert verdicts["demo_2"].problems == ()
+
+
 @pytest.mark.parametrize(
     "text, expected",
     [(None, (0, 1, 2, 3)), ("2", (0, 3)), ("1", (0,)), ("99", (0, 1, 2, 3)), ("demo_2, demo_0,demo_2", (2, 0))],
@@ -260,7 +272,7 @@ def test_metaworld_replays_bit_for_bit(tmp_path):
     pytest.importorskip("metaworld", reason="Meta-World is not installed")
     spec = CollectSpec(
         suite="metaworld11",
-        protocol="default",
+        protocol="stock_v3",
         agent=AgentSpec("scripted"),
         tasks=("door-open", "basketball"),
         cameras=("corner",),
