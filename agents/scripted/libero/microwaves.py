@@ -90,7 +90,7 @@ def grasp_for_microwave(scene: Scene, region: Region, name: str) -> Wish:
         offset = grasp.position - middle
         return float(
             10 * np.clip(offset @ across, -0.04, 0.04)
-            - 8 * abs(offset @ inward + 0.012)
+            - 8 * abs(offset @ inward)
             - 25 * abs(grasp.position[2] - (top - 0.008))
         )
 
