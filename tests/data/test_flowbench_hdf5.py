@@ -198,9 +198,9 @@ def test_rows_that_are_missing_are_named(toy_copy):
         steps = int(file["data/demo_0"].attrs["num_samples"])
         del file["data/demo_0/rewards"]
         file["data/demo_0/rewards"] = rewards
-    with FlowBenchHdf5(toy_copy) as reader:
-        with pytest.raises(DataError, match=f"rewards has {steps - 2} rows, and the demonstration {steps} steps"):
-            reader.read(0, "rewards", slice(0, 1))
+    sentence = f"rewards has {steps - 2} rows, and the demonstration {steps} steps"
+    with FlowBenchHdf5(toy_copy) as reader, pytest.raises(DataError, match=sentence):
+        reader.read(0, "rewards", slice(0, 1))
 
 
 def test_an_array_that_does_not_exist_gets_the_nearest_name(reader):
