@@ -117,7 +117,7 @@ def test_a_goal_lost_after_success_is_repaired(simulators):
     agent.reset(_task("libero-goal", 8), {}, 0)
     _play_until_finished(simulator, agent, seen)
     address = simulator.model.joint("akita_black_bowl_1_joint0").qposadr[0]
-    simulator.data.qpos[address : address + 3] += [-0.12, -0.15, 0.0]  # Somebody takes the bowl off the plate.
+    simulator.data.qpos[address : address + 3] += [-0.15, 0.02, 0.0]  # Somebody puts the bowl back beside the plate.
     for _ in range(3):
         outcome = simulator.step(agent.act(seen))
     assert not outcome.success and agent.finished is False
