@@ -30,8 +30,12 @@ def structural_problems(reader: DemoReader, demo: int) -> list[str]:
     info = reader.demos[demo]
     if info.steps < 1:
         return ["it has no steps"]
+    try:
+        keys = list(info.arrays)
+    except FlowBenchError as error:
+        return [str(error).removesuffix(".")]
     problems = []
-    for key in info.arrays:
+    for key in keys:
         try:
             # One sentence per array: what is wrong at one step is usually wrong at all.
             found = next(

@@ -118,12 +118,13 @@ class DemoVerifier:
         info = self.reader.demos[demo]
         damaged = structural_problems(self.reader, demo)
         problems = damaged + (self.reader.checksum_problems(demo) if isinstance(self.reader, FlowBenchHdf5) else [])
-        reason = why_not_replayable(info)
         if not self.options.replay:
             reason = "--no-replay"
         elif damaged:
             # What is damaged is not worth executing.
             reason = "damaged contents"
+        else:
+            reason = why_not_replayable(info)
         if reason:
             return DemoVerdict(info.name, tuple(problems), not_replayed=reason)
         try:

@@ -160,6 +160,15 @@ def test_an_action_width_of_another_suite_is_named(toy_copy):
     assert structural_problems(reader, 0) == ["actions have 8 components; toy takes 4 (dx, dy, dz, gripper)"]
 
 
+def test_an_image_that_is_none_is_named(toy_copy):
+    with h5py.File(toy_copy, "r+") as file:
+        del file["data/demo_0/obs/front_rgb"]
+        file["data/demo_0/obs/front_rgb"] = np.zeros((9, 4), np.uint8)
+    verdict = verdicts_of(toy_copy, [0])["demo_0"]
+    assert "demo_0: front/rgb has shape (9, 4); expected (T, H, W, 3)" in verdict.problems[0]
+    assert verdict.not_replayed == "damaged contents"
+
+
 def test_lengths_that_disagree_are_named(toy_copy):
     with h5py.File(toy_copy, "r+") as file:
         file["data/demo_0"].attrs["num_samples"] -= 1

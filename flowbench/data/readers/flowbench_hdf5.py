@@ -25,6 +25,14 @@ from flowbench.task import ImageView
 STEP_ARRAYS = ("actions", "expert_actions", "rewards", "dones", "states")
 #: Modality -> type in which it is returned, whatever it was stored as.
 _RETURNED_TYPES = {"depth": "float32", "segmentation": "int32"}
+#: Modality -> shape of its array.
+_SHAPES = {
+    "rgb": "(T, H, W, 3)",
+    "depth": "(T, H, W)",
+    "segmentation": "(T, H, W)",
+    "intrinsic_cv": "(T, 3, 3)",
+    "extrinsic_cv": "(T, 4, 4)",
+}
 
 
 class FlowBenchHdf5:
@@ -164,17 +172,25 @@ class FlowBenchHdf5:
 
     def _list_arrays(self, demo: int) -> dict[str, ArraySpec]:
         group = self.group(demo)
-        found = {}
         obs = group.get(OBS, {})
         # Soft links are other names of the same images, for loaders that look for them.
         names = [name for name in obs if not isinstance(obs.get(name, getlink=True), h5py.SoftLink)]
         stored = {observation_key(name): obs[name] for name in names}
-        for key in sorted(stored, key=self._place):
-            found[key] = ArraySpec(stored[key].shape[1:], _RETURNED_TYPES.get(_modality(key), stored[key].dtype.name))
-        for name in STEP_ARRAYS:
-            if name in group:
-                found[name] = ArraySpec(group[name].shape[1:], group[name].dtype.name)
-        return found
+        keys = sorted(stored, key=self._place)
+        stored |= {name: group[name] for name in STEP_ARRAYS if name in group}
+        return {key: self._declare(demo, key, stored[key]) for key in (*keys, *STEP_ARRAYS) if key in stored}
+
+    def _declare(self, demo: int, key: str, stored: Any) -> ArraySpec:
+        modality = _modality(key)
+        expected = _SHAPES.get(modality, "(T, ...)")
+        shape = getattr(stored, "shape", ())
+        fits = len(shape) == expected.count(",") + 1 if modality in _SHAPES else len(shape) > 0
+        if not fits or (modality == "rgb" and shape[-1] != 3):
+            raise DataError(
+                f"{self.path}, {self.demos[demo].name}: {key} has shape {shape}; expected {expected}. The file was not "
+                "written by flowbench collect, or is damaged."
+            )
+        return ArraySpec(shape[1:], _RETURNED_TYPES.get(modality, stored.dtype.name))
 
     def _place(self, key: str) -> tuple[Any, ...]:
         """Order cameras as they were collected, and RGB before depth; HDF5 lists them by name."""
