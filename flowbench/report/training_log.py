@@ -82,10 +82,10 @@ def _read(path: Path) -> pd.DataFrame:
     if "step" not in frame:
         raise BadValue(f"--training-log {path} has no column step; its columns are {', '.join(frame.columns)}.")
     numbers = frame.apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
-    numbers = numbers.dropna(subset="step").dropna(axis="columns", how="all").sort_values("step", kind="stable")
+    numbers = numbers.dropna(subset="step").dropna(axis="columns", how="all")
     if len(numbers.columns) < 2:
         raise BadValue(f"--training-log {path} has no numbers beside its column step.")
-    return numbers
+    return numbers.sort_values("step", kind="stable")
 
 
 def _curve(index: int, frame: pd.DataFrame, quantity: str) -> Curve:

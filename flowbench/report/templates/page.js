@@ -45,7 +45,7 @@ function unpack(video) {
     button.hidden = true;
     video.controls = true;
     video.currentTime = 0;
-    video.play();
+    video.play().catch(() => {}); // Its own controls say what is wrong.
     video.focus();
   });
   video.preload = "auto";
@@ -83,6 +83,7 @@ if (filters) {
     more.textContent = `Show ${Math.min(batch, wanted.length - shown.size)} more`;
   };
 
+  document.getElementById("no-script").remove();
   filters.hidden = false;
   filters.addEventListener("submit", (event) => event.preventDefault());
   filters.addEventListener("change", () => { most = batch; update(); });
