@@ -35,11 +35,14 @@ _OBJECT_ROOM_M, _HAND_ROOM_M = 0.004, 0.006
 _INSIDE_M = 0.010
 #: Length of the straight way in, metres.
 _WAY_IN_M = 0.20
-_LEANS_RAD = np.deg2rad([0, 20, 35, 50, 60, 70, 80])
-_TURNS_RAD = np.deg2rad([0, 15, -15, 30, -30, 45, -45, 60, -60, 75, -75, 90, -90])
-#: What a radian of leaning and of turning cost, and what a metre farther in is worth, in units of a grasp's score.
-_LEAN_COST, _TURN_COST, _DEPTH_WORTH = 0.5, 0.25, 6.0
-_MOST_GRASPS = 16
+_LEANS_RAD = np.deg2rad([0, 20, 40, 55, 63, 70])
+_TURNS_RAD = np.deg2rad([0, 22.5, -22.5, 45, -45, 67.5, -67.5, 90, -90])
+#: What leans at least this much falls on its side when it is let go of above a region, from this far above, metres.
+_FALLING_LEAN_RAD, _DROP_M = np.deg2rad(60), 0.05
+#: What a radian of leaning costs, anyhow and straight back at the robot, and one of turning, and
+#: what a metre farther in is worth, in units of a grasp's score.
+_LEAN_COST, _BACKWARDS_COST, _TURN_COST, _DEPTH_WORTH = 0.5, 2.0, 0.25, 6.0
+_MOST_GRASPS = 12
 _MOST_POINTS = 160
 
 
@@ -124,7 +127,7 @@ def insert(arm: Arm, goal: Goal, region: Region) -> Steps[None]:
     if arm.held is not None:
         yield from arm.release()
     room = _Room(scene.obstacles([name], 0.004), region.position, scene.support_z)
-    plan = _best_way_in(room, region, _possible_grips(arm, name))
+    plan = _best_way_in(scene, room, region, _possible_grips(arm, name))
     if plan is None:
         arm.banned.pop(name, None)
         yield from arm.wait(5)
@@ -133,7 +136,7 @@ def insert(arm: Arm, goal: Goal, region: Region) -> Steps[None]:
     wish = Wish(bonus=lambda grasp: 100.0 if np.allclose(grasp.position, chosen.position, atol=1e-4) else 0.0)
     if not (yield from pick(arm, name, wish, tries=1)):
         return
-    plan = _best_way_in(room, region, [_present_grip(scene, name)]) or plan
+    plan = _best_way_in(scene, room, region, [_present_grip(scene, name)]) or plan
 
     hang_m = float(-(plan.grip.points @ plan.rotation.T)[:, 2].min()) + 0.02
     start = plan.hand - _WAY_IN_M * plan.direction
@@ -152,7 +155,7 @@ def _move_in(arm: Arm, goal: Goal, plan: _WayIn) -> Steps[None]:
         error = plan.root - scene.position(name)
         ahead = float(error @ plan.direction)
         aside = error - ahead * plan.direction
-        if ahead < 0.004 and scene.holds(goal):
+        if ahead < 0.004 and (scene.holds(goal) or np.linalg.norm(aside) < 0.01):
             return
         cost = max(ahead, 0.0) + float(np.linalg.norm(aside))
         if cost < nearest - 0.001:
@@ -210,33 +213,42 @@ def _hand_points(width: float) -> np.ndarray:
     return np.concatenate([finger + aside, finger - aside, palm, wrist])
 
 
-def _best_way_in(room: _Room, region: Region, grips: Sequence[_Grip]) -> _WayIn | None:
-    """Return the best way in, or None if nothing fits."""
+def _best_way_in(scene: Scene, room: _Room, region: Region, grips: Sequence[_Grip]) -> _WayIn | None:
+    """Return the best way in; from above, if no end in the region is free, one from which the object falls into it."""
+    return _search(scene, room, region, grips, 0.0) or _search(scene, room, region, grips, _DROP_M)
+
+
+def _search(scene: Scene, room: _Room, region: Region, grips: Sequence[_Grip], drop_m: float) -> _WayIn | None:
     half = np.abs(region.rotation @ region.half_size)
+    outward = (region.position - scene.robot_base()) * [1, 1, 0]
+    outward /= np.linalg.norm(outward)
     tries = []
     for direction in _open_directions(room, region, half):
+        if drop_m and direction[2] == 0:
+            continue
         azimuths = (
             [direction]
             if direction[2] == 0
             else [np.array([np.cos(a), np.sin(a), 0]) for a in np.arange(4) * np.pi / 2]
         )
         for azimuth in azimuths:
-            for lean in _LEANS_RAD:
+            backwards = max(0.0, float(-azimuth @ outward) - 0.1)
+            for lean in _LEANS_RAD[_LEANS_RAD >= (_FALLING_LEAN_RAD if drop_m else 0)]:
                 for turn in _TURNS_RAD:
                     for grip in grips:
-                        cost = _LEAN_COST * lean + _TURN_COST * abs(turn) - grip.score
+                        cost = (_LEAN_COST + _BACKWARDS_COST * backwards) * lean + _TURN_COST * abs(turn) - grip.score
                         tries.append((float(cost), len(tries), direction, azimuth, lean, turn, grip))
     tries.sort(key=lambda attempt: attempt[:2])
     best, best_cost = None, np.inf
-    deepest_worth = _DEPTH_WORTH * 2 * float(half.max())
     for cost, _, direction, azimuth, lean, turn, grip in tries:
-        if cost - deepest_worth > best_cost:
-            break
+        most_depth = float(half @ np.abs(direction))  # Beyond the middle, depth is worth nothing more.
+        if cost - _DEPTH_WORTH * most_depth >= best_cost:
+            continue
         rotation = leaning(azimuth, lean) @ about_z(turn) @ grip.rotation
-        roots = _end_positions(region.position, half, direction)
-        depth = (roots - region.position) @ direction + half @ np.abs(direction)
+        roots = _end_positions(region.position, half, direction) + [0, 0, drop_m]
+        depth = np.minimum((roots - region.position) @ direction + most_depth, most_depth)
         for root in _free_ends(room, grip, rotation, direction, roots, depth):
-            total = cost - _DEPTH_WORTH * min(root[1], float(half @ np.abs(direction)))
+            total = cost - _DEPTH_WORTH * root[1]
             if total < best_cost:
                 hand = root[0] - rotation @ grip.root
                 best, best_cost = _WayIn(rotation, root[0], hand, direction, grip), total
@@ -259,7 +271,7 @@ def _end_positions(middle: np.ndarray, half: np.ndarray, direction: np.ndarray) 
     lines = []
     for axis in range(3):
         reach = max(half[axis] - _INSIDE_M, 0.0)
-        step = 0.01 if axis == 2 or direction[axis] else 0.025
+        step = 0.014 if axis == 2 or direction[axis] else 0.03
         count = max(1, int(2 * reach / step) + 1)
         lines.append(middle[axis] + np.linspace(-reach, reach, count))
     return np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 3)
