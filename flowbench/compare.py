@@ -7,7 +7,7 @@ decides, how large the difference may be, and, if nothing is decided, how many m
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -230,18 +230,17 @@ def compare(
     notes = _notes(a, b, different, errors)
     if paired:
         notes += _left_out(a, b, counted_a, counted_b, len(pairs))
-        # Both in A's order of tasks, which is that of its spec.
-        names = [task for task in a.spec.tasks if task in set(pairs["task"])]
-        groups = [(task, pairs[pairs["task"] == task]) for task in names]
-        rows = [_compare_pairs(task, group, alpha, difference) for task, group in groups]
+        rows = [_compare_pairs(task, group, alpha, difference) for task, group in _by_task(pairs, a.spec.tasks).items()]
         overall = _compare_pairs(OVERALL, pairs, alpha, difference)
         differ = pairs[pairs["status_a"] != pairs["status_b"]]
     else:
         notes.append("The runs have no scenario in common, so their rates are compared as independent ones.")
         counted_a, counted_b = _common_cells(a, b, counted_a, counted_b)
-        names = [task for task in a.spec.tasks if task in set(counted_a["task"])]
-        groups = [(t, counted_a[counted_a["task"] == t], counted_b[counted_b["task"] == t]) for t in names]
-        rows = [_compare_rates(*group, alpha, difference) for group in groups]
+        of_b = _by_task(counted_b, a.spec.tasks)
+        rows = [
+            _compare_rates(task, group, of_b[task], alpha, difference)
+            for task, group in _by_task(counted_a, a.spec.tasks).items()
+        ]
         overall = _compare_rates(OVERALL, counted_a, counted_b, alpha, difference)
         differ = pd.DataFrame(columns=["id_a", "id_b", "status_a", "status_b"])
     if not rows:
@@ -285,6 +284,12 @@ def pair(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     return a.merge(b, on=by, suffixes=("_a", "_b"))
 
 
+def _by_task(frame: pd.DataFrame, tasks: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Return the episodes of each task that has some, in the order of `tasks`."""
+    groups = dict(iter(frame.groupby("task", sort=False)))
+    return {task: groups[task] for task in tasks if task in groups}
+
+
 def _common_cells(
     a: RunOutcomes, b: RunOutcomes, frame_a: pd.DataFrame, frame_b: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -299,11 +304,17 @@ def _common_cells(
 
 
 def _flips(a: RunOutcomes, b: RunOutcomes, differ: pd.DataFrame) -> tuple[Flip, ...]:
+    # Asking for each of a hundred thousand videos takes seconds; most runs have none.
+    recorded = [Path(run.name) / "videos" for run in (a, b)]
+    there = [{path.name for path in folder.iterdir()} if folder.is_dir() else set() for folder in recorded]
     found = []
     for row in differ.itertuples():
-        paths = (video_path(Path(a.name), row.id_a), video_path(Path(b.name), row.id_b))
-        videos = tuple(str(path) for path in paths if path.exists())
-        found.append(Flip(row.id_a, row.status_a, row.status_b, videos))
+        paths = [
+            video_path(folder.parent, identifier)
+            for folder, names, identifier in zip(recorded, there, (row.id_a, row.id_b))
+            if names and video_path(folder.parent, identifier).name in names
+        ]
+        found.append(Flip(row.id_a, row.status_a, row.status_b, tuple(map(str, paths))))
     return tuple(found)
 
 

@@ -352,9 +352,14 @@ def _unpaired(case: _Case) -> GateResult:
     else:
         old = _from_counts(baseline, options.errors)
         case.notes.append("The baseline holds counts only: its cameras are taken for independent.")
-    names = [task for task in baseline.tasks if task in set(new["task"])]
+    present = set(new["task"].unique())
+    names = [task for task in baseline.tasks if task in present]
     old = old[old["task"].isin(names)]
-    samples = [[sample_of(f[f["task"] == task], f["success"][f["task"] == task]) for f in (old, new)] for task in names]
+    groups = [dict(iter(frame.groupby("task", sort=False))) for frame in (old, new)]
+    samples = [
+        [sample_of(part, part["success"]) for part in (group.get(task, new.iloc[:0]) for group in groups)]
+        for task in names
+    ]
     by_task = [independent_evidence(*pair, options.alpha) for pair in samples]
     whole_old, whole_new = sample_of(old, old["success"]), sample_of(new, new["success"])
     overall = independent_evidence(whole_old, whole_new, options.alpha)
@@ -412,7 +417,8 @@ def _counted(case: _Case) -> pd.DataFrame:
 
 def _samples(case: _Case, pairs: pd.DataFrame) -> tuple[list[str], ClusteredSample, ClusteredSample, ClusteredSample]:
     """Return the names of the tasks in their order, and the change, the old and the new success of the pairs."""
-    tasks = [task for task in case.baseline.tasks if task in set(pairs["task"])]
+    present = set(pairs["task"].unique())
+    tasks = [task for task in case.baseline.tasks if task in present]
     order = {task: index for index, task in enumerate(tasks)}
     change = sample_of(pairs, pairs["change"])
     task = np.array([order[name] for name in pairs["task"]], dtype=int)
