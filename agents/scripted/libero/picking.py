@@ -113,10 +113,22 @@ def _take(arm: Arm, name: str, grasp: Grasp, wish: Wish) -> Steps[bool]:
     way_out = direction_out_from_under(scene, name)
     if way_out is not None:
         yield from arm.go_to(
-            hand.position + [*(way_out * 0.3), 0.012], rotation, within_m=0.01, within_rad=0.3, most_steps=15, speed=0.3
+            hand.position + [*(way_out * 0.3), 0.012],
+            rotation,
+            within_m=0.01,
+            within_rad=0.3,
+            most_steps=15,
+            speed=0.3,
+            patience=5,
         )
         yield from arm.go_to(
-            hand.position + [*way_out, 0.015], rotation, within_m=0.01, within_rad=0.3, most_steps=30, speed=0.4
+            hand.position + [*way_out, 0.015],
+            rotation,
+            within_m=0.01,
+            within_rad=0.3,
+            most_steps=30,
+            speed=0.4,
+            patience=5,
         )
         hand = scene.hand()
     habits = habits_of(name)
