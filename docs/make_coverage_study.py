@@ -396,7 +396,7 @@ def draw_figures() -> None:
         axis.axhline(95, color="0.5", linewidth=0.8)
         axis.set(title=f"n = {n}", xlabel="true success rate")
     axes[0].set(ylabel="coverage of the 95 % interval")
-    axes[0].legend(frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     save(figure, "single_rate")
 
     cameras = pd.read_csv(FOLDER / "several_cameras.csv")
