@@ -233,7 +233,7 @@ def _search(scene: Scene, room: _Room, region: Region, grips: Sequence[_Grip], d
         )
         for azimuth in azimuths:
             backwards = max(0.0, float(-azimuth @ outward) - 0.1)
-            for lean in _LEANS_RAD[_LEANS_RAD >= (_FALLING_LEAN_RAD if drop_m else 0)]:
+            for lean in [lean for lean in _LEANS_RAD if not drop_m or lean >= _FALLING_LEAN_RAD]:
                 for turn in _TURNS_RAD:
                     for grip in grips:
                         cost = (_LEAN_COST + _BACKWARDS_COST * backwards) * lean + _TURN_COST * abs(turn) - grip.score

@@ -57,6 +57,7 @@ class Arm:
         gripper: The command that goes with every action.
         held: What was picked and not released; None for an empty hand.
         banned: Grasps that failed, by object, relative to the object's root.
+        tried: Goals that were tried before; what failed once may be done in another way.
     """
 
     def __init__(self, scene: Scene) -> None:
@@ -64,6 +65,7 @@ class Arm:
         self.gripper = OPEN
         self.held: Held | None = None
         self.banned: dict[str, list] = {}
+        self.tried: set[tuple[str, ...]] = set()
 
     def towards(self, position: np.ndarray, rotation: np.ndarray, speed: float = 1.0) -> np.ndarray:
         """Return the action that moves towards a pose of the grip site.

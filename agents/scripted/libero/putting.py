@@ -33,7 +33,13 @@ def put(arm: Arm, goal: Goal) -> Steps[None]:
     kind = _kind_of(scene, region)
     if kind == "drawer" and not drawers.is_open(scene, target):
         yield from drawers.open_drawer(arm, target, drawers.OPEN_ENOUGH_TO_FILL_M)
-    if (kind == "drawer" and stands_too_high(scene, region, name)) or (kind == "surface" and is_covered(scene, region)):
+    tried_before = goal in arm.tried
+    arm.tried.add(goal)
+    if (
+        (kind == "drawer" and stands_too_high(scene, region, name))
+        or (kind == "surface" and is_covered(scene, region))
+        or (kind == "slot" and tried_before)
+    ):
         yield from insert(arm, goal, scene.region(target))
         return
     if (yield from _hold(arm, name, _wish(scene, region, kind, name))):
