@@ -9,6 +9,8 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
+
 from flowbench.recording import video_path
 from flowbench.report.media import Budget, Medium, check_mp4
 from flowbench.report.runs import ReportRun
@@ -101,24 +103,30 @@ class ErrorGroup:
 
 def collect_gallery(runs: Sequence[ReportRun], choice: VideoChoice, max_megabytes: float, page_folder: Path) -> Gallery:
     """Choose episodes and embed their videos until the budget is used up, in turn over runs, tasks and cameras."""
-    episodes = [episode for index, run in enumerate(runs) for episode in _episodes(index, run)]
-    recorded = {run.folder: {path.name for path in (run.folder / "videos").glob("*.mp4")} for run in runs}
-    failed = [episode for episode in episodes if episode.status != "success"]
-    silent = [episode for episode in failed if _video(episode).name not in recorded[episode.folder]]
-    candidates = {"none": [], "failures": failed, "all": episodes}[choice]
-    candidates = [episode for episode in candidates if _video(episode).name in recorded[episode.folder]]
+    candidates: list[Episode] = []
+    failed: list[Episode] = []
+    failed_total = without_video = 0
+    for index, run in enumerate(runs):
+        is_failed, has_video = run.episodes["status"] != "success", _has_video(run)
+        failed_total += int(is_failed.sum())
+        without_video += int((is_failed & ~has_video).sum())
+        # A run may have a million failures; those that can get into the list are among the first.
+        failed += _episodes(index, run, run.episodes[is_failed].head(_MOST_LISTED + _MOST_CLIPS))
+        if choice != "none":
+            candidates += _episodes(
+                index, run, run.episodes[has_video & is_failed if choice == "failures" else has_video]
+            )
     chosen = _in_turn(candidates)[:_MOST_CLIPS]
     budget = Budget(max_megabytes)
     clips = tuple(Clip(episode, budget.embed(_video(episode), page_folder, check_mp4)) for episode in chosen)
     shown = set(chosen)
-    not_shown = [episode for episode in failed if episode not in shown]
     return Gallery(
         clips=clips,
         left_out=len(candidates) - len(chosen),
-        failed=tuple(not_shown[:_MOST_LISTED]),
-        not_shown=len(not_shown),
-        failed_total=len(failed),
-        without_video=len(silent),
+        failed=tuple(episode for episode in failed if episode not in shown)[:_MOST_LISTED],
+        not_shown=failed_total - sum(episode.status != "success" for episode in chosen),
+        failed_total=failed_total,
+        without_video=without_video,
     )
 
 
@@ -126,9 +134,8 @@ def group_errors(runs: Sequence[ReportRun]) -> tuple[ErrorGroup, ...]:
     """Group errors whose texts agree but for their numbers (steps, addresses, process ids); the most frequent first."""
     groups: dict[tuple[int, str], list[Episode]] = {}
     for index, run in enumerate(runs):
-        for episode in _episodes(index, run):
-            if episode.status == "error":
-                groups.setdefault((index, re.sub(r"\d+", "#", episode.error or "")), []).append(episode)
+        for episode in _episodes(index, run, run.episodes[run.episodes["status"] == "error"]):
+            groups.setdefault((index, re.sub(r"\d+", "#", episode.error or "")), []).append(episode)
     found = [
         ErrorGroup(run, episodes[0].error or "", len(episodes), tuple(one.id for one in episodes[:_MOST_EXAMPLES]))
         for (run, _), episodes in groups.items()
@@ -136,10 +143,29 @@ def group_errors(runs: Sequence[ReportRun]) -> tuple[ErrorGroup, ...]:
     return tuple(sorted(found, key=lambda group: (group.run, -group.count)))
 
 
-def _episodes(index: int, run: ReportRun) -> Iterable[Episode]:
-    for row in run.episodes.itertuples(index=False):
-        error = row.error if isinstance(row.error, str) else None
-        yield Episode(index, row.id, row.task, row.camera, row.status, int(row.steps), error, run.folder)
+def _episodes(index: int, run: ReportRun, rows: pd.DataFrame) -> list[Episode]:
+    """Return the episodes of some rows of a run's frame."""
+    return [
+        Episode(
+            run=index,
+            id=row.id,
+            task=row.task,
+            camera=row.camera,
+            status=row.status,
+            steps=int(row.steps),
+            error=row.error if isinstance(row.error, str) else None,
+            folder=run.folder,
+        )
+        for row in rows.itertuples(index=False)
+    ]
+
+
+def _has_video(run: ReportRun) -> pd.Series:
+    """Return for each episode of a run whether its video was recorded."""
+    recorded = {path.name for path in (run.folder / "videos").glob("*.mp4")}
+    if not recorded:
+        return pd.Series(False, index=run.episodes.index)
+    return run.episodes["id"].map(lambda identifier: video_path(run.folder, identifier).name in recorded).astype(bool)
 
 
 def _video(episode: Episode) -> Path:

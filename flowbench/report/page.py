@@ -11,13 +11,14 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flowbench import __version__
 from flowbench.atomic import write_text_atomically
 from flowbench.report import charts
 from flowbench.report.content import Report
 from flowbench.report.media import PICTURE_TYPES
+from flowbench.tables import Score
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -95,8 +96,8 @@ def _percent(rate: float) -> str:
     return "–" if math.isnan(rate) else f"{100 * rate:.1f}"
 
 
-def _interval(score: Any) -> str:
-    return "" if math.isnan(score.rate) else f"[{100 * score.low:.1f}, {100 * score.high:.1f}]"
+def _interval(score: Score) -> str:
+    return "" if math.isnan(score.rate) else score.interval
 
 
 def _amount(number: int, one: str, many: str | None = None) -> str:

@@ -162,7 +162,7 @@ def _heat_map(heat_map: HeatMap) -> Figure:
     for y, row in enumerate(rates):
         for x, rate in enumerate(row):
             text = "–" if math.isnan(rate) else f"{rate:.0f}"
-            axes.text(x, y, text, ha="center", va="center", color="white" if rate > 66 else "black", fontsize=7)
+            axes.text(x, y, text, ha="center", va="center", color="white" if rate > 67 else "black", fontsize=7)
     if several:
         axes.axhline(len(names) - 1.5, color="white", linewidth=2)
     axes.set_xticks(range(len(heat_map.cameras)), [_plain(name) for name in heat_map.cameras], rotation=45, ha="right")

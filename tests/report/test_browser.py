@@ -150,7 +150,7 @@ def test_small_text_has_enough_contrast_in_both_themes(open_page):
                 const cells = document.querySelector(".heat tbody");
                 for (let rate = 0; rate <= 100; rate += 1) {
                     const row = cells.insertRow();
-                    const over = (rate > 56 ? " over56" : "") + (rate > 66 ? " over66" : "");
+                    const over = (rate > 56 ? " over56" : "") + (rate > 67 ? " over67" : "");
                     row.innerHTML = `<td class="cell${over}" style="--rate:${rate}%">${rate}<small>1</small></td>`;
                 }
                 const found = [];
@@ -159,7 +159,7 @@ def test_small_text_has_enough_contrast_in_both_themes(open_page):
                     if (!own || !element.getClientRects().length || element.closest(".unseen, svg")) continue;
                     const [a, b] = [luminance(getComputedStyle(element).color), luminance(ground(element))];
                     const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-                    if (contrast < 4.4) found.push(`${contrast.toFixed(2)} ${element.outerHTML.slice(0, 80)}`);
+                    if (contrast < 4.5) found.push(`${contrast.toFixed(2)} ${element.outerHTML.slice(0, 80)}`);
                 }
                 return found;
             }"""
