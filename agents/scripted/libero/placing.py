@@ -25,6 +25,7 @@ class Placement:
         offsets: (2,) shifts of `root_xy` that are as good; the lowest, nearest one is taken.
         turn_rad: Turn about the vertical on the way.
         root_z: Height of the root at which the descent ends; None to find it from the geometry.
+        hover_m: Height above the end of the descent to which the object is carried, metres.
         retreat: (3,) shift of the hand after letting go, metres.
         without: Objects that do not count as obstacles.
     """
@@ -34,6 +35,7 @@ class Placement:
     offsets: Sequence[np.ndarray] = (np.zeros(2),)
     turn_rad: float = 0.0
     root_z: float | None = None
+    hover_m: float = _HOVER_M
     retreat: np.ndarray | None = None
     without: tuple[str, ...] = ()
 
@@ -63,7 +65,7 @@ def place(arm: Arm, placement: Placement) -> Steps[bool]:
     if placement.root_z is not None:
         hand_z = placement.root_z - root_from_hand[2]
 
-    hover = np.array([*(root_xy - root_from_hand[:2]), hand_z + _HOVER_M])
+    hover = np.array([*(root_xy - root_from_hand[:2]), hand_z + placement.hover_m])
     yield from arm.travel(hover, rotation, hang_m=hang_m, without=[held.name], within_m=0.015, until=placement.done)
     if not scene.is_gripped(held.name):
         yield from arm.release()

@@ -140,12 +140,17 @@ def _put_into_slot(arm: Arm, goal: Goal, region: Region) -> Steps[None]:
     along = centered @ axes
     middle = points.mean(axis=0) + axes @ ((along.min(axis=0) + along.max(axis=0)) / 2)
     root_from_middle = about_z(turn)[:2, :2] @ (scene.position(name)[:2] - middle)
+    root_z = region.position[2] - 0.02
+    lowest = root_z + float(scene.points(name, 0.006)[:, 2].min() - scene.position(name)[2])
+    walls_top = float(scene.points(region.parent, 0.01)[:, 2].max())
     yield from place(
         arm,
         Placement(
             region.position[:2] + root_from_middle,
-            root_z=region.position[2] - 0.02,
+            root_z=root_z,
             turn_rad=turn,
+            # The walls forgive nothing: what is off its course is brought back above them.
+            hover_m=walls_top - lowest + 0.01,
         ),
     )
 
