@@ -22,7 +22,7 @@ from flowbench.tables import Score
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
+    from markupsafe import Markup
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -78,6 +78,7 @@ def _environment() -> Environment:
         "percent": _percent,
         "interval": _interval,
         "amount": _amount,
+        "breakable": _breakable,
         "picture_type": lambda name: PICTURE_TYPES[Path(name).suffix.lower()],
         "spec_json": lambda manifest: json.dumps(manifest.spec.to_json(), indent=2, ensure_ascii=False),
         "spaced": lambda items: ", ".join(str(item) for item in items),
@@ -98,6 +99,13 @@ def _percent(rate: float) -> str:
 
 def _interval(score: Score) -> str:
     return "" if math.isnan(score.rate) else score.interval
+
+
+def _breakable(name: str) -> Markup:
+    """Let a long name break behind its underscores, as it does behind hyphens."""
+    from markupsafe import Markup
+
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def _amount(number: int, one: str, many: str | None = None) -> str:
