@@ -29,6 +29,8 @@ from flowbench.agents.scripted.libero.scene import Region, Scene
 Goal = tuple[str, ...]
 
 _CELL_M = 0.004
+#: A cover is at least this far above a region's middle, metres: a stove's burner rises 3 cm above its, shelves have 6 cm.
+_LOWEST_COVER_M = 0.045
 #: Room that the object and the hand keep from everything, metres.
 _OBJECT_ROOM_M, _HAND_ROOM_M = 0.004, 0.006
 #: How far inside the region the object's root ends at least, metres.
@@ -107,12 +109,12 @@ class _Room:
 
 
 def is_covered(scene: Scene, region: Region) -> bool:
-    """Whether a part of the region's own fixture lies above its middle."""
+    """Whether a part of the region's own fixture hangs over its middle."""
     if not region.parent:
         return False
     points = scene.points(region.parent, 0.01)
     above = np.linalg.norm(points[:, :2] - region.position[:2], axis=1) < 0.03
-    return bool((points[above, 2] > region.position[2] + 0.01).any())
+    return bool((points[above, 2] > region.position[2] + _LOWEST_COVER_M).any())
 
 
 def stands_too_high(scene: Scene, region: Region, name: str) -> bool:
