@@ -15,14 +15,14 @@ COMMANDS = {
     "eval": "flowbench.cli.eval:eval_",
     "table": "flowbench.cli.table:table",
     "compare": "flowbench.cli.compare:compare",
+    "report": "flowbench.cli.report:report",
     "baseline": "flowbench.cli.gate:baseline",
     "gate": "flowbench.cli.gate:gate",
-    "export": "flowbench.cli.export:export",
     "rerun": "flowbench.cli.rerun:rerun",
-    "report": "flowbench.cli.report:report",
+    "export": "flowbench.cli.export:export",
+    "collect": "flowbench.cli.collect:collect",
     "data": "flowbench.cli.data:data",
     "list": "flowbench.cli.list:list_",
-    "collect": "flowbench.cli.collect:collect",
     "doctor": "flowbench.cli.doctor:doctor",
 }
 
@@ -67,6 +67,9 @@ def cli() -> None:
       flowbench eval --agent scripted --suite metaworld11 --seeds 0-4 --cameras corner,corner2 --workers 2
       flowbench eval --agent random --suite libero10 --episodes 2
       flowbench table results/runs/RUN --by task,camera
+    Demonstrations:
+      flowbench collect --suite metaworld11 --episodes 5 --cameras corner,corner2 --out d.h5
+      flowbench data info d.h5
 
     Exit codes: 0 done, 1 a run failed, 2 wrong usage, 5 more error episodes than --max-errors, 130 interrupted (resumable).
     """

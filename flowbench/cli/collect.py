@@ -25,7 +25,11 @@ DEFAULT_EPISODES = 10
 NONE = "none"
 
 
-@click.command("collect", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    "collect",
+    short_help="Collect demonstrations into one HDF5 file.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option("--suite", required=True, help="A name (flowbench list suites).")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="HDF5 file; it appears when it is complete."

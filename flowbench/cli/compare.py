@@ -10,7 +10,11 @@ from flowbench.cli.output import write_or_print
 from flowbench.manifest import command_line
 
 
-@click.command("compare", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    "compare",
+    short_help="Say whether one run is better than another.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.argument("run_a", metavar="RUN_A", type=click.Path(path_type=Path))
 @click.argument("run_b", metavar="RUN_B", type=click.Path(path_type=Path))
 @click.option("--alpha", type=float, default=0.05, show_default=True, help="Level of the tests and intervals.")

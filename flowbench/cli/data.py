@@ -26,7 +26,7 @@ _MOST_COLUMNS = 16
 _MOST_LINES = 50
 
 
-@click.group("data", context_settings=_CONTEXT)
+@click.group("data", short_help="Look at, check and render demonstrations.", context_settings=_CONTEXT)
 def data() -> None:
     """Show, check and render demonstrations, ours and LIBERO's, CALVIN's, AVDC's and LeRobot's.
 

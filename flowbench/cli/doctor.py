@@ -9,7 +9,9 @@ import click
 _MARKS = {"ok": "ok", "missing": "not installed", "broken": "BROKEN"}
 
 
-@click.command("doctor", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    "doctor", short_help="Say what is installed and works.", context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.option("--suite", help="Check this suite alone; it must then be installed.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds for each simulator's trial.")

@@ -23,7 +23,9 @@ DEFAULT_RUNS = Path("results") / "runs"
 TOO_MANY_ERRORS = 5
 
 
-@click.command("eval", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    "eval", short_help="Evaluate an agent on a suite.", context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.option(
     "--agent", required=True, help="A name (flowbench list agents), package.module:Class, or path/to/file.py:Class."
 )

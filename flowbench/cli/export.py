@@ -12,7 +12,9 @@ from flowbench.errors import BadValue
 DEFAULT_EXPORTS = Path("results") / "runs" / "exports"
 
 
-@click.command("export", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    "export", short_help="Write a run for other programs.", context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @click.option(
     "--format",

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 POLL_SECONDS = 5.0
 
 
-@click.command("baseline", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    "baseline",
+    short_help="Write what later runs are held against.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The file to write, e.g. baseline.json.")
 @click.option("--counts-only", is_flag=True, help="Leave out single outcomes; only rates can then be compared.")
@@ -38,7 +42,11 @@ def baseline(runs: tuple[Path, ...], out: Path, counts_only: bool) -> None:
     write_or_print(made.to_json(), out)
 
 
-@click.command("gate", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    "gate",
+    short_help="Hold a run against a baseline, by exit code.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
 @click.option(
     "--baseline", "baseline_path", required=True, type=click.Path(path_type=Path), help="Made by flowbench baseline."

@@ -11,7 +11,7 @@ from flowbench.registry import agent_class, agent_names, get_suite, suite_names
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
-@click.group("list", context_settings=_CONTEXT)
+@click.group("list", short_help="List suites, agents, tasks, cameras, layouts.", context_settings=_CONTEXT)
 def list_() -> None:
     """List suites, agents, layouts, and the tasks, cameras and protocols of a suite.
 

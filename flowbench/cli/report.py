@@ -10,7 +10,9 @@ import click
 from flowbench.manifest import command_line
 
 
-@click.command("report", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    "report", short_help="Make one HTML page about runs.", context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
 @click.option(
     "--out", type=click.Path(path_type=Path), default="report.html", show_default=True, help="Page; replaced if there."

@@ -13,7 +13,11 @@ from flowbench.cli.eval import DEFAULT_RUNS
 DIFFERS = 1
 
 
-@click.command("rerun", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    "rerun",
+    short_help="Run again and say what comes out differently.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--limit", type=int, help="Run at most N of its episodes again, spread over the tasks.")
 @click.option(

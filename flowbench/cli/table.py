@@ -12,7 +12,9 @@ from flowbench.errors import BadValue
 from flowbench.manifest import command_line
 
 
-@click.command("table", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    "table", short_help="Print paper-style tables of runs.", context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.argument("runs", nargs=-1, metavar="RUN...", type=click.Path(path_type=Path))
 @click.option(
     "--layout",
