@@ -35,6 +35,8 @@ _LOWEST_COVER_M = 0.045
 _OBJECT_ROOM_M, _HAND_ROOM_M = 0.004, 0.006
 #: How far inside the region the object's root ends at least, metres.
 _INSIDE_M = 0.010
+#: What lies lower above a region's middle than this covers nothing, metres.
+_LEAST_HEIGHT_M = 0.03
 #: Length of the straight way in, metres.
 _WAY_IN_M = 0.20
 _LEANS_RAD = np.deg2rad([0, 20, 40, 55, 63, 70])

@@ -37,7 +37,7 @@ def put(arm: Arm, goal: Goal) -> Steps[None]:
     arm.tried.add(goal)
     if (
         (kind == "drawer" and stands_too_high(scene, region, name))
-        or (kind == "surface" and is_covered(scene, region))
+        or (goal[0] == "in" and kind == "surface" and is_covered(scene, region))
         or (kind == "slot" and tried_before)
     ):
         yield from insert(arm, goal, scene.region(target))
