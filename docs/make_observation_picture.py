@@ -6,7 +6,6 @@ gets a process of its own, and everything shown is an array that `flowbench.make
 
 from __future__ import annotations
 
-import colorsys
 import multiprocessing
 import sys
 from pathlib import Path
@@ -15,24 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from flowbench.data.colours import colour_depth, colour_segmentation, depth_range_m
+
 SIZE = (320, 240)
 GAP_PX, LABEL_PX = 6, 22
 FONT = ImageFont.load_default(size=13)
-#: Near is bright and far is dark: viridis (matplotlib, CC0) at ten places, dark to bright.
-VIRIDIS = np.array(
-    [
-        [68, 1, 84],
-        [72, 40, 120],
-        [62, 74, 137],
-        [49, 104, 142],
-        [38, 130, 142],
-        [31, 158, 137],
-        [53, 183, 121],
-        [109, 205, 89],
-        [180, 222, 44],
-        [253, 231, 37],
-    ]
-)
 
 
 class Scene(NamedTuple):
@@ -73,26 +59,16 @@ def observe(scene: Scene) -> Views:
     return views
 
 
-def colour_depth(depth_m: np.ndarray) -> tuple[np.ndarray, str]:
-    """Colour metres from near (bright) to far (dark), and say which; nothing hit is black."""
-    hit = depth_m > 0
-    # The room behind the table would take all the colours.
-    near_m, far_m = np.percentile(depth_m[hit], [1, 90])
-    place = np.clip((far_m - depth_m) / (far_m - near_m), 0, 1) * (len(VIRIDIS) - 1)
-    channels = [np.interp(place, np.arange(len(VIRIDIS)), VIRIDIS[:, channel]) for channel in range(3)]
-    image = np.stack(channels, axis=-1) * hit[..., None]
-    return image.astype(np.uint8), f"depth: {near_m:.2f} m (bright) to {far_m:.2f} m (dark)"
+def depth_panel(depth_m: np.ndarray) -> tuple[np.ndarray, str]:
+    """Colour metres, and say which."""
+    near_m, far_m = depth_range_m(depth_m)
+    label = f"depth: {near_m:.2f} m (bright) to {far_m:.2f} m (dark)"
+    return colour_depth(depth_m, near_m, far_m), label
 
 
-def colour_segmentation(segmentation: np.ndarray) -> tuple[np.ndarray, str]:
-    """Give every object a hue of its own; background is dark grey."""
-    image = np.full((*segmentation.shape, 3), 40, dtype=np.uint8)
-    objects = [number for number in np.unique(segmentation) if number]
-    for index, number in enumerate(objects):
-        # Steps of the golden ratio keep neighbours in the list apart on the colour circle.
-        hue, value = index * 0.618034 % 1, 0.95 - 0.25 * (index % 2)
-        image[segmentation == number] = np.array(colorsys.hsv_to_rgb(hue, 0.65, value)) * 255
-    return image, f"segmentation: {len(objects)} objects"
+def segmentation_panel(segmentation: np.ndarray) -> tuple[np.ndarray, str]:
+    """Colour objects, and count them."""
+    return colour_segmentation(segmentation), f"segmentation: {len(np.unique(segmentation[segmentation > 0]))} objects"
 
 
 def draw(scenes: list[tuple[Scene, Views]]) -> Image.Image:
@@ -104,8 +80,8 @@ def draw(scenes: list[tuple[Scene, Views]]) -> Image.Image:
     for row, (scene, views) in enumerate(scenes):
         panels = [
             (views.rgb, f"{scene.suite}, camera {scene.camera}: RGB"),
-            colour_depth(views.depth_m),
-            colour_segmentation(views.segmentation),
+            depth_panel(views.depth_m),
+            segmentation_panel(views.segmentation),
         ]
         for column, (image, label) in enumerate(panels):
             corner = (column * cell[0], row * cell[1])

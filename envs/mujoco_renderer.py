@@ -126,14 +126,14 @@ class MujocoRenderer:
         if (camera.width, camera.height) != size:
             raise ShapeError(f"The camera is {camera.width}x{camera.height}; this renderer makes {size[0]}x{size[1]}.")
         self._make_current()
-        with self._posed(name, camera):
-            mujoco.mjv_updateScene(
-                self.model, self.data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
-            )
         rgb = depth_m = element_ids = None
         if "rgb" in modalities:
+            self._update_scene(name, camera)
             rgb = self._upright(name, self._lit_pass())
         if "depth" in modalities or "segmentation" in modalities:
+            with self._without_invisible() as something_is_left_out:
+                if rgb is None or something_is_left_out:
+                    self._update_scene(name, camera)
             colours, inverse_depth = self._unlit_pass("segmentation" in modalities, "depth" in modalities)
             if inverse_depth is not None:
                 depth_m = self._upright(name, self._metric_depth(inverse_depth))
@@ -167,6 +167,30 @@ class MujocoRenderer:
         """Turn OpenGL's bottom-up rows into the upright image."""
         # Upstream flips the rows; a rolled camera's image is that, turned by half a turn: the rows stay, columns flip.
         return np.ascontiguousarray(rows_bottom_up[:, ::-1] if name in self._rolled else rows_bottom_up[::-1])
+
+    def _update_scene(self, name: str, camera: CameraParams) -> None:
+        with self._posed(name, camera):
+            mujoco.mjv_updateScene(
+                self.model, self.data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
+            )
+
+    @contextmanager
+    def _without_invisible(self) -> Iterator[bool]:
+        """Leave out what is hidden by a negative opacity, as robosuite hides its 20 m long aiming rod and the stove's flame.
+
+        Drawing in colour shows nothing of it, but an id or a depth does not know opacity. MuJoCo itself skips what has none.
+        Yields whether there is such a thing.
+        """
+        colours = (self.model.site_rgba, self.model.geom_rgba)
+        hidden = [np.flatnonzero(rgba[:, 3] < 0) for rgba in colours]
+        opacities = [rgba[index, 3] for rgba, index in zip(colours, hidden, strict=True)]
+        for rgba, index in zip(colours, hidden, strict=True):
+            rgba[index, 3] = 0
+        try:
+            yield any(map(len, hidden))
+        finally:
+            for rgba, index, opacity in zip(colours, hidden, opacities, strict=True):
+                rgba[index, 3] = opacity
 
     @contextmanager
     def _posed(self, name: str, camera: CameraParams) -> Iterator[None]:

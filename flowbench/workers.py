@@ -319,13 +319,17 @@ def _exit_with_parent(lifeline: Connection) -> None:
 
 
 def _death(worker: _Worker) -> str:
-    worker.process.join(timeout=5)
-    code = worker.process.exitcode
-    if code is not None and code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        hint = " (out of memory?)" if -code == signal.SIGKILL else ""
-        return f"its worker process was killed by {name}{hint}"
-    return f"its worker process ended with exit code {code}"
+    return f"its worker process {describe_exit(worker.process)}"
+
+
+def describe_exit(process: Any) -> str:
+    """Return how a process ended, e.g. `was killed by SIGSEGV`; it must be about to end."""
+    process.join(timeout=5)
+    code = process.exitcode
+    if code is None or code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"was killed by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")

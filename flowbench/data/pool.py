@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from flowbench.data.demonstration import DemoReader
 from flowbench.errors import FlowBenchError, RunFailed
-from flowbench.workers import TaskQueues, thread_limits
+from flowbench.workers import TaskQueues, describe_exit, thread_limits
 
 
 class Handler(Protocol):
@@ -60,16 +60,6 @@ class _Worker:
             self.process.kill()
             self.process.join()
 
-    def death(self) -> Crash:
-        self.process.join(timeout=5)
-        code = self.process.exitcode
-        how = f"ended with exit code {code}"
-        if code is not None and code < 0:
-            with suppress(ValueError):
-                how = f"was killed by {signal.Signals(-code).name}"
-            how += " (out of memory?)" if -code == signal.SIGKILL else ""
-        return Crash(how)
-
 
 def map_demos(
     make: Callable[[], Handler], reader: DemoReader, demos: Iterable[int], workers: int
@@ -111,7 +101,7 @@ def map_demos(
                     answer = connection.recv()
                 except (EOFError, ConnectionError):
                     pool.remove(worker)
-                    yield demo, worker.death()
+                    yield demo, Crash(describe_exit(worker.process))
                     continue
                 if isinstance(answer, FlowBenchError):
                     raise answer

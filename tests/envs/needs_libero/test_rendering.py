@@ -76,6 +76,33 @@ def test_segmentation_agrees_with_robosuites_instances(simulators, look):
     assert {"robot", "gripper", "wooden_cabinet_1", "flat_stove_1", "akita_black_bowl_1", None} <= seen
 
 
+def test_what_is_invisible_in_colour_has_neither_depth_nor_id(simulators, look):
+    simulator = simulators("libero-goal", 7)
+    start(simulator)
+    model, rod = simulator.model, simulator.model.site("gripper0_grip_site_cylinder").id
+    element = model.ngeom + rod
+    colours = model.site_rgba.copy()
+    assert colours[rod, 3] < 0, "robosuite hides its aiming rod by a negative opacity"
+
+    def frame(modalities=("rgb", "depth", "segmentation")):
+        _, camera = look(simulator, "agentview")
+        return simulator._renderer.render("agentview", camera, frozenset(modalities))
+
+    hidden = frame()
+    alone = frame(("depth", "segmentation"))
+    np.testing.assert_array_equal(model.site_rgba, colours)
+    try:
+        model.site_rgba[rod, 3] = 1
+        shown = frame()
+    finally:
+        model.site_rgba[:] = colours
+    on_rod = shown.element_ids == element
+    assert on_rod.sum() > 30, "the rod would be seen"
+    for seen in (hidden, alone):
+        assert not (seen.element_ids == element).any()
+        assert (seen.depth_m[on_rod] > shown.depth_m[on_rod]).mean() > 0.9, "what lies behind the rod is measured"
+
+
 def test_object_masks_lie_on_the_objects(simulators, look):
     simulator = simulators("libero-goal", 7)
     start(simulator)
