@@ -19,8 +19,10 @@ from flowbench.agents.scripted.libero.hand import (
     FINGER_OUTER_M,
     FINGERTIP_BELOW_M,
     PALM_ABOVE_M,
+    POINTING_DOWN,
     about_z,
     leaning,
+    rotation_vector,
 )
 from flowbench.agents.scripted.libero.motion import Arm, Steps
 from flowbench.agents.scripted.libero.picking import Wish, pick
@@ -43,10 +45,12 @@ _LEANS_RAD = np.deg2rad([0, 20, 40, 55, 63, 70])
 _TURNS_RAD = np.deg2rad([0, 22.5, -22.5, 45, -45, 67.5, -67.5, 90, -90])
 #: What leans at least this much falls on its side when it is let go of above a region, from this far above, metres.
 _FALLING_LEAN_RAD, _DROP_M = np.deg2rad(60), 0.05
+#: The wrist turns the hand this far from its first posture; the arm's last joint ends 2.1 rad from there on one side.
+_WRIST_REACH_RAD = 1.7
 #: What a radian of leaning costs, anyhow and straight back at the robot, and one of turning, and
 #: what a metre farther in is worth, in units of a grasp's score.
 _LEAN_COST, _BACKWARDS_COST, _TURN_COST, _DEPTH_WORTH = 0.5, 2.0, 0.25, 6.0
-_MOST_GRASPS = 12
+_MOST_GRASPS = 24
 _MOST_POINTS = 160
 
 
@@ -212,8 +216,8 @@ def _hand_points(width: float) -> np.ndarray:
     finger = box_points(np.array([thickness / 2, 0.0105, (PALM_ABOVE_M + FINGERTIP_BELOW_M) / 2]), 0.012)
     finger = finger + [0, 0, (FINGERTIP_BELOW_M - PALM_ABOVE_M) / 2]
     aside = np.array([(width + thickness) / 2, 0, 0])
-    palm = box_points(np.array([0.103, 0.032, 0.035]), 0.02) - [0, 0, PALM_ABOVE_M + 0.035]
-    wrist = box_points(np.array([0.045, 0.045, 0.05]), 0.03) - [0, 0, PALM_ABOVE_M + 0.12]
+    palm = box_points(np.array([0.103, 0.032, 0.035]), 0.015) - [0, 0, PALM_ABOVE_M + 0.035]
+    wrist = box_points(np.array([0.045, 0.045, 0.05]), 0.015) - [0, 0, PALM_ABOVE_M + 0.12]
     return np.concatenate([finger + aside, finger - aside, palm, wrist])
 
 
@@ -240,6 +244,9 @@ def _search(scene: Scene, room: _Room, region: Region, grips: Sequence[_Grip], d
             for lean in [lean for lean in _LEANS_RAD if not drop_m or lean >= _FALLING_LEAN_RAD]:
                 for turn in _TURNS_RAD:
                     for grip in grips:
+                        wrist = np.linalg.norm(rotation_vector(about_z(turn) @ grip.rotation @ POINTING_DOWN.T))
+                        if wrist > _WRIST_REACH_RAD:
+                            continue
                         cost = (_LEAN_COST + _BACKWARDS_COST * backwards) * lean + _TURN_COST * abs(turn) - grip.score
                         tries.append((float(cost), len(tries), direction, azimuth, lean, turn, grip))
     tries.sort(key=lambda attempt: attempt[:2])

@@ -17,7 +17,6 @@ SKILLS = {
     "hook the handle of a low drawer": "KITCHEN_SCENE1_open_the_bottom_drawer_of_the_cabinet",
     "close below before opening above": "KITCHEN_SCENE4_close_the_bottom_drawer_of_the_cabinet_and_open_the_top_drawer",
     "lay a tall bottle into a drawer": "KITCHEN_SCENE5_put_the_ketchup_in_the_top_drawer_of_the_cabinet",
-    "slide a pan onto a covered shelf": "KITCHEN_SCENE9_put_the_frying_pan_on_the_cabinet_shelf",
     "slide a pan under a shelf": "KITCHEN_SCENE9_put_the_frying_pan_under_the_cabinet_shelf",
     "slide a book onto a covered shelf": "STUDY_SCENE4_pick_up_the_book_on_the_right_and_place_it_on_the_cabinet_shelf",
     "tip a book in under a shelf": "STUDY_SCENE4_pick_up_the_book_on_the_right_and_place_it_under_the_cabinet_shelf",
