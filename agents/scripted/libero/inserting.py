@@ -39,6 +39,8 @@ _OBJECT_ROOM_M, _HAND_ROOM_M = 0.004, 0.006
 _INSIDE_M = 0.010
 #: What lies lower above a region's middle than this covers nothing, metres.
 _LEAST_HEIGHT_M = 0.03
+#: Without a way in, the scene is looked at again after these steps; a search costs as much as a hundred.
+_WAIT_STEPS = 60
 #: Length of the straight way in, metres.
 _WAY_IN_M = 0.20
 _LEANS_RAD = np.deg2rad([0, 20, 40, 55, 63, 70])
@@ -138,7 +140,7 @@ def insert(arm: Arm, goal: Goal, region: Region) -> Steps[None]:
     plan = _best_way_in(scene, room, region, _possible_grips(arm, name))
     if plan is None:
         arm.banned.pop(name, None)
-        yield from arm.wait(5)
+        yield from arm.wait(_WAIT_STEPS)
         return
     chosen = plan.grip.grasp
     wish = Wish(bonus=lambda grasp: 100.0 if np.allclose(grasp.position, chosen.position, atol=1e-4) else 0.0)
