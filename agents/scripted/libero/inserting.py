@@ -37,8 +37,6 @@ _LOWEST_COVER_M = 0.045
 _OBJECT_ROOM_M, _HAND_ROOM_M = 0.004, 0.006
 #: How far inside the region the object's root ends at least, metres.
 _INSIDE_M = 0.010
-#: What lies lower above a region's middle than this covers nothing, metres.
-_LEAST_HEIGHT_M = 0.03
 #: Without a way in, the scene is looked at again after these steps; a search costs as much as a hundred.
 _WAIT_STEPS = 60
 #: Length of the straight way in, metres.

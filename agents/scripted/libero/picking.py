@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.spatial import cKDTree
 
-from flowbench.agents.scripted.libero.grasp_table import habits_of
 from flowbench.agents.scripted.libero.grasps import Grasp, Problem, plan_grasps
 from flowbench.agents.scripted.libero.hand import leaning
 from flowbench.agents.scripted.libero.motion import OPEN, Arm, Held, Steps
@@ -16,6 +15,8 @@ from flowbench.agents.scripted.libero.scene import Scene
 #: An object that rose by less than this was not lifted, metres.
 _LIFTED_M = 0.012
 _APPROACH_M = 0.06
+#: Largest component of the action while lifting; what hangs in thin fingers slips when it is jerked.
+_LIFT_SPEED = 0.8
 # The Panda's measures (Franka's Denavit-Hartenberg parameters): the wrist's centre is 88 mm nearer than a hand that points
 # down and about 200 mm above the grip site, the shoulder 333 mm above the base. Upper and lower arm end at 0.70 m, and the
 # straight elbow is already stuck at 0.68 m.
@@ -30,7 +31,7 @@ class Wish:
         bonus: Added to a grasp's score.
         yaws: Only these closing directions, radians; None for all.
         lean: (direction, angle): the hand leans over by `angle` radians towards a horizontal (3,) direction.
-        lift_m: How far to lift; None for the object's habit.
+        lift_m: How far it is lifted before the grip is judged.
         destination: (3,) where the object's root will go, world metres; grasps that leave it in reach are preferred.
     """
 
@@ -39,7 +40,7 @@ class Wish:
         bonus: Callable[[Grasp], float] = lambda grasp: 0.0,
         yaws: Sequence[float] | None = None,
         lean: tuple[np.ndarray, float] | None = None,
-        lift_m: float | None = None,
+        lift_m: float = 0.08,
         destination: np.ndarray | None = None,
     ) -> None:
         self.bonus = bonus
@@ -131,10 +132,8 @@ def _take(arm: Arm, name: str, grasp: Grasp, wish: Wish) -> Steps[bool]:
             patience=5,
         )
         hand = scene.hand()
-    habits = habits_of(name)
-    lift_m = habits.lift_m if wish.lift_m is None else wish.lift_m
     yield from arm.go_to(
-        hand.position + [0, 0, lift_m], rotation, within_m=0.02, within_rad=0.3, most_steps=30, speed=habits.lift_speed
+        hand.position + [0, 0, wish.lift_m], rotation, within_m=0.02, within_rad=0.3, most_steps=30, speed=_LIFT_SPEED
     )
     if scene.position(name)[2] - height_before > _LIFTED_M and scene.is_gripped(name):
         hand = scene.hand()
