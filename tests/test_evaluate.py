@@ -152,7 +152,8 @@ def test_no_worker_outlives_a_killed_evaluation(tmp_path, monkeypatch):
 
 
 def test_ctrl_c_exits_with_130_and_the_run_goes_on_later(tmp_path):
-    arguments = ("--episodes", 6, "--max-steps", 30, "--workers", 2)
+    # Long enough that a busy machine notices the third episode before the last one ends.
+    arguments = ("--episodes", 12, "--max-steps", 50, "--workers", 2)
     process = start(tmp_path / "r", "Slow", *arguments)
     wait_for_lines(tmp_path / "r", 3, process)
     process.send_signal(signal.SIGINT)
