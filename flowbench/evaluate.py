@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from flowbench.rollout import Rollout
 from flowbench.runner import EpisodeRunner, RunOptions
 from flowbench.spec import EpisodeSpec, EvalSpec
 from flowbench.store import ResultStore, Run
-from flowbench.workers import WorkerPool, preflight_in_process
+from flowbench.workers import preflight_in_process, run_episodes
 
 #: Tasks that the preflight tries; with `thorough` it tries all.
 PREFLIGHT_TASKS = 4
@@ -122,26 +122,19 @@ def _run(spec: EvalSpec, options: EvalOptions, store: ResultStore, privileged: b
     run_options = RunOptions(options.device, options.record, store.folder)
     before = [result for result in ResultStore.read(store.folder).results if result.id in done]
     with EvalProgress(len(episodes), before, enabled=options.progress) as progress:
-        for finished in _rollouts(spec, run_options, options, privileged, pending):
+        rollouts = run_episodes(
+            spec,
+            run_options,
+            pending,
+            options.workers,
+            privileged=privileged,
+            episode_timeout_s=options.episode_timeout_s,
+        )
+        for finished in rollouts:
             store.append(finished.result)
             if finished.traceback:
                 _log_error(store.folder, finished)
             progress.add(finished.result)
-
-
-def _rollouts(
-    spec: EvalSpec, run_options: RunOptions, options: EvalOptions, privileged: bool, pending: list[EpisodeSpec]
-) -> Iterator[Rollout]:
-    if options.workers == 0:
-        runner = EpisodeRunner(spec, run_options)
-        try:
-            yield from map(runner.run, pending)
-        finally:
-            runner.close()
-        return
-    count = min(options.workers, len(pending))
-    pool = WorkerPool(spec, run_options, count, privileged=privileged, episode_timeout_s=options.episode_timeout_s)
-    yield from pool.run(pending)
 
 
 def _first_episodes(spec: EvalSpec, limit: int | None) -> list[EpisodeSpec]:

@@ -205,6 +205,38 @@ class WorkerPool:
         )
 
 
+def run_episodes(
+    spec: EvalSpec,
+    options: RunOptions,
+    episodes: list[EpisodeSpec],
+    workers: int,
+    *,
+    privileged: bool,
+    episode_timeout_s: float | None,
+    runner_class: type[EpisodeRunner] = EpisodeRunner,
+) -> Iterator[Rollout]:
+    """Yield every episode's rollout as it finishes, from `workers` processes, or from this one if that is 0.
+
+    The other arguments are those of `WorkerPool`.
+    """
+    if workers == 0:
+        runner = runner_class(spec, options)
+        try:
+            yield from map(runner.run, episodes)
+        finally:
+            runner.close()
+        return
+    pool = WorkerPool(
+        spec,
+        options,
+        min(workers, len(episodes)),
+        privileged=privileged,
+        episode_timeout_s=episode_timeout_s,
+        runner_class=runner_class,
+    )
+    yield from pool.run(episodes)
+
+
 def preflight_in_process(
     spec: EvalSpec,
     options: RunOptions,

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowbench.camera import CameraPose, expand_sweep
-from flowbench.cli.eval import content_hash
-from flowbench.cli.parsing import parse_arguments, parse_indices, parse_names, parse_size
+from flowbench.cli.parsing import agent_spec, parse_indices, parse_names, parse_size
 from flowbench.errors import BadValue
-from flowbench.registry import agent_class, get_suite
-from flowbench.spec import AgentSpec
+from flowbench.registry import get_suite
 from flowbench.suite import Suite
 
 if TYPE_CHECKING:
@@ -157,7 +155,7 @@ def build_spec(options: dict[str, Any]) -> CollectSpec:
     """
     from flowbench.data.collect_spec import ATTEMPTS_PER_DEMONSTRATION, CollectSpec
 
-    agent_class(options["agent"])
+    agent = agent_spec(options)
     suite = get_suite(options["suite"])
     rules = suite.rules(options["protocol"])
     seeds, init_states, starts = _starts(suite, options)
@@ -170,12 +168,7 @@ def build_spec(options: dict[str, Any]) -> CollectSpec:
     return CollectSpec(
         suite=suite.name,
         protocol=rules.name,
-        agent=AgentSpec(
-            name=options["agent"],
-            arguments=parse_arguments(options["agent_args"]),
-            checkpoint=options["checkpoint"],
-            content_sha256=content_hash(options["agent"], options["checkpoint"]),
-        ),
+        agent=agent,
         tasks=parse_names(options["tasks"]) if options["tasks"] else tuple(task.name for task in suite.tasks),
         cameras=_cameras(suite, options),
         seeds=seeds if starts else tuple(seed + index for seed in seeds for index in range(attempts)),

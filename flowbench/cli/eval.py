@@ -8,12 +8,11 @@ from typing import Any
 import click
 
 from flowbench.camera import CameraPose, expand_sweep
-from flowbench.cli.parsing import parse_arguments, parse_indices, parse_names, parse_size
+from flowbench.cli.parsing import agent_spec, parse_indices, parse_names, parse_size
 from flowbench.errors import BadValue
-from flowbench.manifest import content_hash
 from flowbench.recording import RECORD_MODES
-from flowbench.registry import agent_class, get_suite
-from flowbench.spec import AgentSpec, EvalSpec
+from flowbench.registry import get_suite
+from flowbench.spec import EvalSpec
 from flowbench.suite import Suite
 
 #: Where runs go unless --out says otherwise; git ignores it.
@@ -135,7 +134,7 @@ def build_spec(options: dict[str, Any]) -> EvalSpec:
     Raises:
         FlowBenchError: For a name or number that does not exist.
     """
-    agent_class(options["agent"])
+    agent = agent_spec(options)
     suite = get_suite(options["suite"])
     rules = suite.rules(options["protocol"])
     cameras = tuple(CameraPose.parse(text) for text in parse_names(options["cameras"] or suite.default_view))
@@ -145,12 +144,7 @@ def build_spec(options: dict[str, Any]) -> EvalSpec:
     return EvalSpec(
         suite=suite.name,
         protocol=rules.name,
-        agent=AgentSpec(
-            name=options["agent"],
-            arguments=parse_arguments(options["agent_args"]),
-            checkpoint=options["checkpoint"],
-            content_sha256=content_hash(options["agent"], options["checkpoint"]),
-        ),
+        agent=agent,
         tasks=parse_names(options["tasks"]) if options["tasks"] else tuple(task.name for task in suite.tasks),
         cameras=tuple(str(camera) for camera in cameras),
         seeds=seeds,

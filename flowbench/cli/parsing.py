@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from flowbench.errors import BadValue
+from flowbench.manifest import content_hash
+from flowbench.registry import agent_class
+from flowbench.spec import AgentSpec
 
 
 def parse_names(text: str) -> tuple[str, ...]:
@@ -63,3 +67,18 @@ def parse_arguments(text: str) -> dict[str, Any]:
         except json.JSONDecodeError:
             arguments[key.strip()] = {"True": True, "False": False, "None": None}.get(value.strip(), value.strip())
     return arguments
+
+
+def agent_spec(options: Mapping[str, Any]) -> AgentSpec:
+    """Return the agent that `--agent`, `--agent-args` and `--checkpoint` name.
+
+    Raises:
+        FlowBenchError: If there is no such agent, or no such checkpoint.
+    """
+    agent_class(options["agent"])
+    return AgentSpec(
+        name=options["agent"],
+        arguments=parse_arguments(options["agent_args"]),
+        checkpoint=options["checkpoint"],
+        content_sha256=content_hash(options["agent"], options["checkpoint"]),
+    )

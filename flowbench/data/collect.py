@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -21,12 +20,11 @@ from flowbench.manifest import RunManifest, command_line
 from flowbench.preflight import PreflightReport, preflight
 from flowbench.registry import get_suite
 from flowbench.result import EpisodeResult
-from flowbench.rollout import Rollout
 from flowbench.runner import RunOptions
 from flowbench.spec import EpisodeSpec
 from flowbench.suite import Suite
 from flowbench.task import Scenario
-from flowbench.workers import WorkerPool, preflight_in_process
+from flowbench.workers import preflight_in_process, run_episodes
 
 #: Tasks whose start is tried before a collection begins.
 PREFLIGHT_TASKS = 4
@@ -202,7 +200,16 @@ def _run(spec: CollectSpec, options: CollectOptions, parts: Parts) -> dict[str, 
                 for warning in report.warnings:
                     print(f"Warning: {warning}", file=sys.stderr)
             by_scenario = {episode.scenario_id: episode for episode in batch}
-            for finished in _rollouts(spec, options, parts, privileged, batch):
+            rollouts = run_episodes(
+                spec,
+                RunOptions(options.device, folder=parts.folder),
+                batch,
+                options.workers,
+                privileged=privileged,
+                episode_timeout_s=options.episode_timeout_s,
+                runner_class=DemoRunner,
+            )
+            for finished in rollouts:
                 result = finished.result
                 scenario_id = f"{result.suite}/{result.task}/{_key(result)}"
                 parts.record(by_scenario[scenario_id], result)
@@ -210,28 +217,6 @@ def _run(spec: CollectSpec, options: CollectOptions, parts: Parts) -> dict[str, 
                 bar.set_postfix_str(f"{len(results)} attempts", refresh=False)
                 bar.update(parts.keeps(result))
     return results
-
-
-def _rollouts(
-    spec: CollectSpec, options: CollectOptions, parts: Parts, privileged: bool, batch: list[EpisodeSpec]
-) -> Iterator[Rollout]:
-    run_options = RunOptions(options.device, folder=parts.folder)
-    if options.workers == 0:
-        runner = DemoRunner(spec, run_options)
-        try:
-            yield from map(runner.run, batch)
-        finally:
-            runner.close()
-        return
-    pool = WorkerPool(
-        spec,
-        run_options,
-        min(options.workers, len(batch)),
-        privileged=privileged,
-        episode_timeout_s=options.episode_timeout_s,
-        runner_class=DemoRunner,
-    )
-    yield from pool.run(batch)
 
 
 def _key(result: EpisodeResult) -> str:
