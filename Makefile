@@ -67,6 +67,10 @@ $(VENV)/.demo-installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[metaworld,libero]'
 	@touch $@
 
+# torch and torchvision have to be of one build. Where pip is configured with a folder of wheels that holds only one of them
+# (find-links), the other comes from elsewhere; so for this extra pip is given an empty folder.
 $(VENV)/.dev-installed: pyproject.toml | $(BIN)/python
+	@empty=$$(mktemp -d); trap 'rmdir "$$empty"' EXIT; \
+	PIP_FIND_LINKS="$$empty" $(BIN)/python -m pip install --quiet --editable '.[agents]'
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.demo-installed

@@ -121,9 +121,11 @@ def diagnose(suite: str | None = None, *, timeout_s: float = PROBE_TIMEOUT_S) ->
             families.setdefault(found.family, []).append(found)
     with ThreadPoolExecutor(max_workers=_usable_cpus()) as pool:
         futures = [pool.submit(_check_family, suites, timeout_s, bool(suite)) for suites in families.values()]
+        torch = None if suite else pool.submit(_torch_problems, timeout_s)
         machine = _machine()
         checks = [future.result() for future in futures] + checks
-    return Diagnosis(machine, tuple(checks), tuple(_folder_problems()))
+        problems = [*_folder_problems(), *(torch.result() if torch else [])]
+    return Diagnosis(machine, tuple(checks), tuple(problems))
 
 
 def _check_family(suites: list[Suite], timeout_s: float, asked_for: bool) -> SuiteCheck:
@@ -315,3 +317,26 @@ def _folder_problems() -> list[str]:
         return [
             f"{existing.resolve()} cannot be written ({error.strerror}); give runs a folder with flowbench eval --out."
         ]
+
+
+def _torch_problems(timeout_s: float) -> list[str]:
+    """Check that torchvision finds the torch that it was built for; version numbers do not say so."""
+    versions = [_version(name) for name in ("torch", "torchvision")]
+    if "not installed" in versions:
+        return []
+    try:
+        child = subprocess.run(
+            [sys.executable, "-c", "import torchvision"], capture_output=True, text=True, timeout=timeout_s
+        )
+    except subprocess.TimeoutExpired:
+        return [
+            f"Importing torchvision took more than {timeout_s:g} s and was stopped. Try it: python -c 'import torchvision'"
+        ]
+    if child.returncode == 0:
+        return []
+    last = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
+    # A folder of wheels in pip's settings is where half of such a pair comes from; the current folder has none.
+    return [
+        f"torch {versions[0]} and torchvision {versions[1]} cannot be imported together ({last}), because they are not of one "
+        "build. Install both from one place: PIP_FIND_LINKS=. pip install --force-reinstall torch torchvision"
+    ]

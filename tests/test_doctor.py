@@ -10,8 +10,10 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from flowbench import doctor
+from flowbench.cli import cli
 from flowbench.envs.gl import APT_PACKAGES
 from flowbench.errors import UnknownName
 from flowbench.registry import get_suite, suite_names
@@ -148,6 +150,37 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
     (problem,) = doctor._folder_problems()
     assert problem == f"{tmp_path} cannot be written (Permission denied); give runs a folder with flowbench eval --out."
+
+
+def torch_problems(monkeypatch, returncode, stderr):
+    """Return what is said when both are installed and importing torchvision ends so."""
+    monkeypatch.setattr(doctor, "_version", {"torch": "2.13.0+cpu", "torchvision": "0.28.0"}.get)
+    ended = subprocess.CompletedProcess([], returncode, "", stderr)
+    monkeypatch.setattr(doctor.subprocess, "run", lambda *command, **options: ended)
+    return doctor._torch_problems(60.0)
+
+
+def test_a_torch_and_a_torchvision_of_different_builds_are_named_with_the_command(monkeypatch):
+    stderr = "Traceback (most recent call last):\nRuntimeError: operator torchvision::nms does not exist\n"
+    (problem,) = torch_problems(monkeypatch, 1, stderr)
+    assert problem == (
+        "torch 2.13.0+cpu and torchvision 0.28.0 cannot be imported together (RuntimeError: operator torchvision::nms does "
+        "not exist), because they are not of one build. Install both from one place: PIP_FIND_LINKS=. pip install "
+        "--force-reinstall torch torchvision"
+    )
+
+
+def test_a_pair_that_works_and_one_that_is_not_there_are_no_problem(monkeypatch):
+    assert torch_problems(monkeypatch, 0, "a warning") == []
+    monkeypatch.setattr(doctor, "_version", lambda name: "not installed")
+    assert doctor._torch_problems(60.0) == []
+
+
+def test_the_report_of_a_problem_outside_the_suites_does_not_end_with_all_is_well(probe_result, monkeypatch):
+    monkeypatch.setattr(doctor, "_torch_problems", lambda timeout_s: ["torch is broken."])
+    ran = CliRunner().invoke(cli, ["doctor"])
+    assert ran.exit_code == 1
+    assert ran.stdout.endswith("\ntorch is broken.\n\nNot everything works: see above.\n")
 
 
 def test_every_place_that_names_system_packages_names_the_same():

@@ -17,7 +17,7 @@ _MARKS = {"ok": "ok", "missing": "not installed", "broken": "BROKEN"}
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds for each simulator's trial.")
 @click.pass_context
 def doctor(ctx: click.Context, suite: str | None, as_json: bool, timeout: float) -> None:
-    """Try every installed suite and say what is missing, with the command that installs it.
+    """Try every installed suite, and torchvision, and say what is missing, with the command that installs it.
 
     Each simulator is started in a process of its own and draws one small frame. Exits with 0 if everything that is
     installed works, else with 1.
@@ -51,5 +51,10 @@ def doctor(ctx: click.Context, suite: str | None, as_json: bool, timeout: float)
     for problem in diagnosis.problems:
         click.echo(f"\n{problem}")
     broken = [check.family for check in diagnosis.suites if check.status == "broken"]
-    click.echo(f"\nBroken: {', '.join(broken)}." if broken else "\nEverything that is installed works.")
+    if broken:
+        click.echo(f"\nBroken: {', '.join(broken)}.")
+    else:
+        click.echo(
+            "\nEverything that is installed works." if diagnosis.healthy else "\nNot everything works: see above."
+        )
     ctx.exit(0 if diagnosis.healthy else 1)
