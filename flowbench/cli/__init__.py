@@ -23,6 +23,7 @@ COMMANDS = {
     "collect": "flowbench.cli.collect:collect",
     "data": "flowbench.cli.data:data",
     "list": "flowbench.cli.list:list_",
+    "setup": "flowbench.cli.setup:setup",
     "doctor": "flowbench.cli.doctor:doctor",
 }
 
