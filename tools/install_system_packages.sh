@@ -2,7 +2,8 @@
 # Install what pip cannot: libraries for software rendering, and Python with venv where there is none.
 #
 # Does nothing when nothing is missing. Uses apt-get as root or through a sudo that asks for no password; otherwise it
-# prints the command and goes on, because a suite without cameras needs no OpenGL. NO_APT=1 forbids apt-get.
+# prints the command and goes on, because a suite without cameras needs no OpenGL. NO_APT=1 forbids apt-get. BROWSER=1 asks
+# for Chromium, too, in which tests/report/test_browser.py opens the report.
 #
 # The same list is APT_PACKAGES in flowbench/doctor.py (tests/test_doctor.py compares them).
 set -u
@@ -32,21 +33,38 @@ fi
 command -v make >/dev/null 2>&1 || missing="$missing make"
 "${PYTHON:-python3}" -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3 python3-venv"
 
-[ -n "$missing" ] || exit 0
-
 as_root=""
 if [ "$(id -u)" != 0 ]; then
     as_root="sudo -n"
 fi
-command_line="apt-get update && apt-get install -y --no-install-recommends $missing"
-if [ -z "${NO_APT:-}" ] && command -v apt-get >/dev/null 2>&1 && $as_root true >/dev/null 2>&1; then
-    echo "Installing system packages:$(printf ' %s' $missing)"
-    # shellcheck disable=SC2086 # the list is meant to be split
-    if $as_root apt-get update -qq && $as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends $missing >/dev/null; then
-        exit 0
+
+# install PURPOSE PACKAGE...
+install() {
+    purpose="$1"
+    shift
+    if [ -z "${NO_APT:-}" ] && command -v apt-get >/dev/null 2>&1 && $as_root true >/dev/null 2>&1; then
+        echo "Installing system packages: $*"
+        if $as_root apt-get update -qq && $as_root env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -qq --no-install-recommends "$@" >/dev/null; then
+            return
+        fi
+        echo "apt-get failed." >&2
     fi
-    echo "apt-get failed." >&2
+    echo "System packages are missing. Going on without them; $purpose, run as root:" \
+        "apt-get update && apt-get install -y --no-install-recommends $*" >&2
+}
+
+# shellcheck disable=SC2086 # the list is meant to be split
+[ -z "$missing" ] || install "to render" $missing
+
+# By itself, because not every distribution has it under this name.
+has_browser() {
+    for name in chromium chromium-browser google-chrome; do
+        command -v "$name" >/dev/null 2>&1 && return
+    done
+    return 1
+}
+if [ -n "${BROWSER:-}" ] && ! has_browser; then
+    install "to test the report in a browser" chromium
 fi
-echo "System packages are missing. Going on without them; to render, run as root: $command_line" >&2
 exit 0
