@@ -116,7 +116,7 @@ class MujocoRenderer:
         Args:
             name: The named camera that `camera` is, or was displaced from.
             camera: Upright, unmirrored, with a central principal point, of the size in the settings.
-            modalities: Any of `rgb`, `depth`, `segmentation`.
+            modalities: Any of `rgb`, `depth`, `segmentation`, `bodies`; the last two give `element_ids`.
 
         Raises:
             RenderingUnavailable: If no OpenGL context can be made.
@@ -130,11 +130,12 @@ class MujocoRenderer:
         if "rgb" in modalities:
             self._update_scene(name, camera)
             rgb = self._upright(name, self._lit_pass())
-        if "depth" in modalities or "segmentation" in modalities:
+        ids, depth = not {"segmentation", "bodies"}.isdisjoint(modalities), "depth" in modalities
+        if ids or depth:
             with self._without_invisible() as something_is_left_out:
                 if rgb is None or something_is_left_out:
                     self._update_scene(name, camera)
-            colours, inverse_depth = self._unlit_pass("segmentation" in modalities, "depth" in modalities)
+            colours, inverse_depth = self._unlit_pass(ids, depth)
             if inverse_depth is not None:
                 depth_m = self._upright(name, self._metric_depth(inverse_depth))
             if colours is not None:

@@ -109,7 +109,7 @@ class TaskEnv(gymnasium.Env):
         self.instruction = task.instruction
         self.image_size = _checked_size(config.image_size or suite.image_size)
         image_view = config.image_view or rules.image_view
-        self._mirror = image_view == "policy" and suite.policy_view_mirrored
+        self.mirrored = image_view == "policy" and suite.policy_view_mirrored
         self._simulator: Simulator | None = None
         self._scenario: Scenario | None = None
         self._tracker = SuccessTracker(rules.success_rule, rules.horizon)
@@ -320,7 +320,7 @@ class TaskEnv(gymnasium.Env):
 
     def _render(self, pose: CameraPose, modalities: frozenset[str]) -> Frame:
         frame = self.simulator.render(pose.view, self._geometric_params(pose), modalities & RENDERED_MODALITIES)
-        if not self._mirror:
+        if not self.mirrored:
             return frame
         return Frame(*(None if image is None else np.ascontiguousarray(image[:, ::-1]) for image in frame))
 
@@ -330,7 +330,7 @@ class TaskEnv(gymnasium.Env):
 
     def _camera_params(self, name: str) -> CameraParams:
         params = self._geometric_params(self.poses[name])
-        return params.mirror() if self._mirror else params
+        return params.mirror() if self.mirrored else params
 
     def _info(self, success_now: bool) -> dict[str, Any]:
         info: dict[str, Any] = {

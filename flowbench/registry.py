@@ -25,7 +25,12 @@ AGENT_GROUP = "flowbench.agents"
 
 
 @cache
-def _entries(group: str) -> dict[str, EntryPoint]:
+def entries_of(group: str) -> dict[str, EntryPoint]:
+    """Return the entry points of a group by name.
+
+    Raises:
+        FlowBenchError: If there are none, so that FlowBench cannot have been installed.
+    """
     entries = {entry.name: entry for entry in entry_points(group=group)}
     if not entries:
         raise FlowBenchError("FlowBench is not installed: no entry points found. Run: pip install -e .")
@@ -34,12 +39,12 @@ def _entries(group: str) -> dict[str, EntryPoint]:
 
 def suite_names() -> list[str]:
     """Return the names of every installed suite, without importing a simulator."""
-    return list(_entries(SUITE_GROUP))
+    return list(entries_of(SUITE_GROUP))
 
 
 def agent_names() -> list[str]:
     """Return the names of every installed agent."""
-    return list(_entries(AGENT_GROUP))
+    return list(entries_of(AGENT_GROUP))
 
 
 @cache
@@ -49,7 +54,7 @@ def get_suite(name: str) -> Suite:
     Raises:
         UnknownName: With the nearest name.
     """
-    entries = _entries(SUITE_GROUP)
+    entries = entries_of(SUITE_GROUP)
     if name not in entries:
         raise unknown_name("suite", name, entries, next_step="List them: flowbench list suites")
     suite = entries[name].load()
@@ -66,7 +71,7 @@ def agent_class(name: str) -> type:
         AgentError: If a module or file does not define it.
         MissingExtra: If the agent's dependencies are not installed.
     """
-    entries = _entries(AGENT_GROUP)
+    entries = entries_of(AGENT_GROUP)
     try:
         if name in entries:
             return entries[name].load()

@@ -16,7 +16,10 @@ from flowbench.camera import CameraParams, View
 from flowbench.task import Scenario
 
 Modality = Literal["rgb", "depth", "segmentation", "calibration"]
+#: What a camera can show of one state.
 MODALITIES: tuple[Modality, ...] = ("rgb", "depth", "segmentation", "calibration")
+#: What an environment can be asked for: optical flow also needs the state before, so it is never part of a recorded state.
+OBSERVABLE_MODALITIES: tuple[str, ...] = (*MODALITIES, "flow")
 #: The modalities that need a render pass.
 RENDERED_MODALITIES = frozenset({"rgb", "depth", "segmentation"})
 
@@ -46,11 +49,13 @@ class Frame(NamedTuple):
         rgb: uint8 (H, W, 3), upright and not mirrored.
         depth_m: float32 (H, W) metres along the optical axis; 0 where nothing was hit.
         segmentation: int32 (H, W) object ids; 0 is background.
+        bodies: int32 (H, W) rigid body behind each pixel, where the simulator is a `BodySource`.
     """
 
     rgb: np.ndarray | None = None
     depth_m: np.ndarray | None = None
     segmentation: np.ndarray | None = None
+    bodies: np.ndarray | None = None
 
 
 class StepOutcome(NamedTuple):
@@ -114,7 +119,7 @@ class Simulator(Protocol):
         Args:
             name: The named view that `camera` is, or was displaced from.
             camera: Where to render from; its size is that of the render settings.
-            modalities: A subset of `RENDERED_MODALITIES`.
+            modalities: A subset of `RENDERED_MODALITIES`; and `bodies`, where the simulator is a `BodySource`.
         """
         ...
 
@@ -136,4 +141,20 @@ class Simulator(Protocol):
 
     def close(self) -> None:
         """Free the simulator and its OpenGL context; may be called twice."""
+        ...
+
+
+@runtime_checkable
+class BodySource(Protocol):
+    """A simulator that tells which rigid body is behind each pixel and where it stands: what exact optical flow needs.
+
+    Its `render` then also answers to the modality `bodies`, from the same pass as depth.
+    """
+
+    def body_poses(self) -> np.ndarray:
+        """Return the float64 (N, 4, 4) poses in the world, metres, of the bodies as they stand now (a copy).
+
+        Index 0 is the identity and stands for the static world and for whatever is infinitely far away. The order is the
+        same in every state of a task. Nothing is simulated: the poses are those that would be rendered.
+        """
         ...

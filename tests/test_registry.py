@@ -92,14 +92,14 @@ def test_an_entry_point_that_is_no_suite_is_refused(monkeypatch):
         def load(self):
             return "not a suite"
 
-    monkeypatch.setattr(registry, "_entries", lambda group: {"odd": Entry()})
+    monkeypatch.setattr(registry, "entries_of", lambda group: {"odd": Entry()})
     text = message(BadValue, get_suite.__wrapped__, "odd")
     assert text == "Entry point 'odd' (somewhere:THING) is a str; expected a Suite."
 
 
 def test_a_clone_that_is_not_installed_says_so(monkeypatch):
     monkeypatch.setattr(registry, "entry_points", lambda group: [])
-    text = message(FlowBenchError, registry._entries.__wrapped__, registry.SUITE_GROUP)
+    text = message(FlowBenchError, registry.entries_of.__wrapped__, registry.SUITE_GROUP)
     assert text == "FlowBench is not installed: no entry points found. Run: pip install -e ."
 
 
@@ -147,7 +147,7 @@ def test_a_registered_agent_without_its_extra_says_what_to_install(monkeypatch):
         def load(self):
             raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr(registry, "_entries", lambda group: {"sof": Entry()})
+    monkeypatch.setattr(registry, "entries_of", lambda group: {"sof": Entry()})
     assert message(MissingExtra, agent_class, "sof") == (
         "Agent sof needs an extra that is not installed (no module named 'torch'). "
         "Install it: pip install 'flowbench[agents]'"

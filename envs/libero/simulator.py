@@ -19,6 +19,7 @@ from flowbench.envs.libero.init_states import load_init_states
 from flowbench.envs.libero.reset import ExactReset, fixture_seed
 from flowbench.envs.libero.snapshot import restore_snapshot, take_snapshot
 from flowbench.envs.libero.suites import SETTLE_ACTIONS
+from flowbench.envs.mujoco_bodies import body_of_element, body_poses
 from flowbench.envs.mujoco_geometry import enclosing_geom
 from flowbench.envs.mujoco_renderer import PASSES, MujocoRenderer
 from flowbench.errors import BadValue
@@ -80,6 +81,7 @@ class LiberoSimulator:
         self.model: mujoco.MjModel = self._domain.sim.model._model
         self.data: mujoco.MjData = self._domain.sim.data._data
         self._labels = _Labels.of(self._domain)
+        self._body_of_element = body_of_element(self.model)
         self._scene_option = _robosuite_scene_option()
         self._renderer = MujocoRenderer(self.model, self.data, render, scene_option=self._scene_option)
         self._poses_lag = False
@@ -153,9 +155,16 @@ class LiberoSimulator:
             RenderingUnavailable: If no OpenGL context can be made.
         """
         self.update_poses()
-        frame = self._renderer.render(name, camera, modalities)
-        segmentation = None if frame.element_ids is None else self._labels.of_element[frame.element_ids]
-        return Frame(frame.rgb, frame.depth_m, segmentation)
+        rgb, depth_m, element_ids = self._renderer.render(name, camera, modalities)
+        if element_ids is None:
+            return Frame(rgb, depth_m)
+        segmentation, bodies = self._labels.of_element[element_ids], self._body_of_element[element_ids + 1]
+        return Frame(rgb, depth_m, segmentation, bodies)
+
+    def body_poses(self) -> np.ndarray:
+        """Return the (N, 4, 4) poses of bodies and markers as they stand now; see `flowbench.envs.mujoco_bodies`."""
+        self.update_poses()
+        return body_poses(self.model, self.data)
 
     def enclosing_object(self, point_world: np.ndarray) -> str | None:
         """Return what a (3,) point lies inside of: an object's name, or a body's for walls and tables; None if nothing."""

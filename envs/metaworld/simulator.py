@@ -20,6 +20,7 @@ from flowbench.envs.metaworld.plain_state import (
     restore_arrays,
     restore_attributes,
 )
+from flowbench.envs.mujoco_bodies import body_of_element, body_poses
 from flowbench.envs.mujoco_geometry import enclosing_geom
 from flowbench.envs.mujoco_renderer import PASSES, MujocoRenderer
 from flowbench.simulator import Frame, RenderSettings, SimulatorState, StepOutcome
@@ -67,6 +68,7 @@ class MetaWorldSimulator:
         self.views = tuple(self.model.camera(index).name for index in range(self.model.ncam))
         self._initial_states = InitialStates(self._env, task.name, rules.initial_states)
         self._parts = name_parts(self.model)
+        self._body_of_element = body_of_element(self.model)
         self._renderer = MujocoRenderer(self.model, self.data, render, rolled=self._rolled_views())
         self.reset(Scenario(0))
 
@@ -94,8 +96,14 @@ class MetaWorldSimulator:
     def render(self, name: str, camera: CameraParams, modalities: frozenset[str]) -> Frame:
         """Render from a pose; depth and segmentation share one pass, RGB has its own."""
         rgb, depth_m, element_ids = self._renderer.render(name, camera, modalities)
-        segmentation = None if element_ids is None else self._parts.id_of_element[element_ids + 1]
-        return Frame(rgb, depth_m, segmentation)
+        if element_ids is None:
+            return Frame(rgb, depth_m)
+        segmentation, bodies = self._parts.id_of_element[element_ids + 1], self._body_of_element[element_ids + 1]
+        return Frame(rgb, depth_m, segmentation, bodies)
+
+    def body_poses(self) -> np.ndarray:
+        """Return the (N, 4, 4) poses of bodies and markers as they are rendered; see `flowbench.envs.mujoco_bodies`."""
+        return body_poses(self.model, self.data)
 
     def enclosing_object(self, point_world: np.ndarray) -> str | None:
         """Return the name of the visible part that a (3,) point lies inside of, or None."""

@@ -82,20 +82,22 @@ def draw(task_name: str, state: ToyState, camera: CameraParams, modalities: froz
     origins, directions = camera_rays(camera, pixel_grid(camera))
     hits = cast(bodies, origins, directions)
     shape = (camera.height, camera.width)
-    rgb = depth_m = ids = None
+    rgb = depth_m = ids = moving = None
     if "depth" in modalities:
         depth_m = np.where(hits.solid >= 0, hits.distance, 0).astype(np.float32).reshape(shape)
     if "segmentation" in modalities:
         # The last entry is what index -1 (nothing hit) finds.
         lookup = np.array([*(SEGMENTATION_IDS[body.name] for body in bodies), 0], dtype=np.int32)
         ids = lookup[hits.solid].reshape(shape)
+    if "bodies" in modalities:
+        moving = (hits.solid + 1).astype(np.int32).reshape(shape)
     if "rgb" in modalities:
         shaded = _shade(bodies, camera, origins, directions, hits, shadows=profile == "full")
         colours = shaded.colours.T.reshape(*shape, 3)
         if profile == "full":
             _smooth_edges(bodies, camera, colours, hits.solid.reshape(shape), shaded.light.reshape(shape))
         rgb = (colours * 255 + 0.5).astype(np.uint8)
-    return Frame(rgb, depth_m, ids)
+    return Frame(rgb, depth_m, ids, moving)
 
 
 class _Shaded(NamedTuple):

@@ -66,6 +66,14 @@ class ToySimulator:
         """See `Simulator.render`."""
         return scene.draw(self._task_name, self._state, camera, modalities, self._profile)
 
+    def body_poses(self) -> np.ndarray:
+        """See `BodySource.body_poses`; every solid is a body, in their fixed order, from 1."""
+        bodies = scene.solids(self._task_name, self._state)
+        poses = np.tile(np.eye(4), (1 + len(bodies), 1, 1))
+        for pose, body in zip(poses[1:], bodies, strict=True):
+            pose[:3, :3], pose[:3, 3] = body.rotation, body.position_world
+        return poses
+
     def enclosing_object(self, point_world: np.ndarray) -> str | None:
         """See `Simulator.enclosing_object`."""
         for body in scene.solids(self._task_name, self._state):

@@ -22,6 +22,7 @@ COMMANDS = {
     "export": "flowbench.cli.export:export",
     "collect": "flowbench.cli.collect:collect",
     "data": "flowbench.cli.data:data",
+    "diagnose": "flowbench.cli.diagnose:diagnose",
     "list": "flowbench.cli.list:list_",
     "setup": "flowbench.cli.setup:setup",
     "doctor": "flowbench.cli.doctor:doctor",

@@ -96,7 +96,7 @@ def test_modalities_do_not_depend_on_what_else_is_asked(scene, look):
     for index, modality in enumerate(ALL):
         alone, _ = look(scene, "corner", modality)
         np.testing.assert_array_equal(alone[index], together[index])
-        assert [image is None for image in alone] == [name != modality for name in ALL]
+        assert [image is None for image in alone[: len(ALL)]] == [name != modality for name in ALL]
 
 
 def test_depth_is_zero_where_nothing_was_hit(scene, look):

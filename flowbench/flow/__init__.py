@@ -1,0 +1,1 @@
+"""Optical flow: exact between simulator states, and estimated between images, behind one interface."""
