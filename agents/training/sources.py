@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from flowbench.agents.training.recipe import Split
+from flowbench.agents.training.windows import FrameCache
 from flowbench.data.dataset import DemoDataset, Subset, Window
 from flowbench.data.demonstration import DemoReader
 from flowbench.data.readers import demo_files, open_demos
@@ -79,6 +80,10 @@ class Sources:
         )
         return DemoDataset(readers, keys, window=window, subset=subset, cameras=cameras)
 
+    def count(self, split: Split | None = None) -> int:
+        """Return how many demonstrations take part, whether their actions may be used or not."""
+        return len(self.open((), split=split, labelled=False).infos)
+
     @cached_property
     def readers(self) -> tuple[DemoReader, ...]:
         """A reader of every file.
@@ -95,17 +100,19 @@ class Sources:
         return readers
 
     @cached_property
+    def file_sha256(self) -> dict[Path, str]:
+        """Hash of each file's content by path; of a folder, the names and sizes of its files."""
+        return {path: _sha256(path) for given in self.paths for path in demo_files(Path(given))}
+
+    @property
     def sha256(self) -> str:
-        """Hash of the data: every file's content; of a folder's files their names and sizes."""
-        whole = hashlib.sha256()
-        for path in (file for given in self.paths for file in demo_files(Path(given))):
-            if path.is_dir():
-                for file in sorted(item for item in path.rglob("*") if item.is_file()):
-                    whole.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
-            else:
-                with path.open("rb") as file:
-                    whole.update(hashlib.file_digest(file, "sha256").digest())
-        return whole.hexdigest()
+        """Hash of the data, whatever its files are called."""
+        return hashlib.sha256("\n".join(self.file_sha256.values()).encode()).hexdigest()
+
+    @property
+    def frame_cache(self) -> FrameCache | None:
+        """Where decoded frames are kept; None if they are not."""
+        return FrameCache(self.cache, self.file_sha256) if self.cache else None
 
     def _check_suite(self, reader: DemoReader, recorded: str) -> None:
         if self.suite is None or recorded not in suite_names():
@@ -119,3 +126,13 @@ class Sources:
 
 def _has_actions(reader: DemoReader) -> bool:
     return any("actions" in info.arrays for info in reader.demos)
+
+
+def _sha256(path: Path) -> str:
+    if path.is_dir():
+        names = (
+            f"{file.relative_to(path)} {file.stat().st_size}\n" for file in sorted(path.rglob("*")) if file.is_file()
+        )
+        return hashlib.sha256("".join(names).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -130,6 +130,22 @@ class ArrayStatistics(NamedTuple):
     count: int
 
 
+class Origin(NamedTuple):
+    """Where a demonstration that takes part comes from.
+
+    Attributes:
+        reader: What reads it.
+        demo: Its index in `reader.demos`.
+        keys: Key of a sample -> key of the reader.
+        camera: The camera that it is seen through, with `cameras="each"`; else "".
+    """
+
+    reader: DemoReader
+    demo: int
+    keys: Mapping[str, str]
+    camera: str
+
+
 class _Sequence(NamedTuple):
     """One demonstration as seen through one set of names."""
 
@@ -226,6 +242,20 @@ class DemoDataset:
     def infos(self) -> tuple[DemoInfo, ...]:
         """The demonstrations that take part; with `cameras="each"`, one entry per camera."""
         return tuple(self._info(sequence) for sequence in self._sequences)
+
+    @cached_property
+    def origins(self) -> tuple[Origin, ...]:
+        """Where each of `infos` comes from, for those who keep decoded arrays."""
+        return tuple(
+            Origin(self.readers[sequence.reader], sequence.demo, sequence.keys, sequence.camera)
+            for sequence in self._sequences
+        )
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """int64 (N, 2): for every sample, the index of its demonstration in `infos` and its step t."""
+        steps = [self._steps(sequence) for sequence in self._sequences]
+        return np.array([(number, step) for number, own in enumerate(steps) for step in own], np.int64).reshape(-1, 2)
 
     @cached_property
     def specs(self) -> dict[str, ArraySpec]:
