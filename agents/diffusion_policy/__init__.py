@@ -1,0 +1,1 @@
+"""Diffusion Policy as AVDC's baseline: actions drawn by denoising, given two frames and an instruction."""

@@ -1,0 +1,1 @@
+"""Policies trained with Stable-Baselines3, evaluated like every other agent."""
