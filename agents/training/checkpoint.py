@@ -64,38 +64,38 @@ class Checkpoint:
     training: Mapping[str, Any]
 
     @classmethod
-    def open(cls, source: str | Path | Checkpoint, recipe: str | None = None) -> Checkpoint:
+    def open(cls, source: str | Path | Checkpoint, *recipes: str) -> Checkpoint:
         """Open a checkpoint and check that it is whole, except for the weights' content (see `weights`).
 
         Args:
             source: A folder, the name of a shipped checkpoint, or `hf://organisation/name`.
-            recipe: The recipe it must be of; None takes any.
+            *recipes: The recipes that it may be of; none for any.
 
         Raises:
             CheckpointError: If it is missing, incomplete, damaged, of a newer format, or of another recipe.
         """
         checkpoint = source if isinstance(source, Checkpoint) else cls._read(locate(str(source)))
-        if recipe is not None and checkpoint.recipe != recipe:
+        if recipes and checkpoint.recipe not in recipes:
             raise CheckpointError(
-                f"Checkpoint {checkpoint.folder} is of agent {checkpoint.recipe!r}, not of {recipe!r}. Evaluate it with "
-                f"--agent {checkpoint.recipe}."
+                f"Checkpoint {checkpoint.folder} is of {checkpoint.recipe!r}, not of {' or '.join(map(repr, recipes))}. "
+                f"Evaluate it with --agent {checkpoint.recipe}."
             )
         return checkpoint
 
-    def config_of(self, recipe: Recipe) -> Any:
+    def config_as(self, config_class: type) -> Any:
         """Return the hyper-parameters as the recipe's dataclass.
 
         Raises:
-            CheckpointError: If it has fields that the recipe does not know.
+            CheckpointError: If it has fields that the dataclass does not know.
         """
-        known = {field.name for field in fields(recipe.config_class)}
+        known = {field.name for field in fields(config_class)}
         unknown = sorted(set(self.config) - known)
         if unknown:
             raise CheckpointError(
                 f"Checkpoint {self.folder} sets {', '.join(unknown)}, which {self.recipe} of this FlowBench does not know. It "
                 f"was written by FlowBench {self.training.get('versions', {}).get('flowbench', 'of unknown version')}."
             )
-        return make_config(recipe.config_class, self.config)
+        return make_config(config_class, self.config)
 
     @cached_property
     def weights(self) -> dict[str, torch.Tensor]:
@@ -124,13 +124,12 @@ class Checkpoint:
         except SafetensorError as error:
             raise CheckpointError(f"{path} is not a safetensors file: {error}.") from error
 
-    def load_model(self, recipe: Recipe, device: str = "cpu") -> torch.nn.Module:
-        """Build the network and fill in the weights; in evaluation mode, without gradients.
+    def fill(self, model: torch.nn.Module) -> None:
+        """Fill in the weights of a network, and make it ready to be used: evaluation mode, no gradients.
 
         Raises:
             CheckpointError: If the weights are damaged or do not fit the network.
         """
-        model = recipe.build(self.config_of(recipe), self.facts)
         expected = model.state_dict()
         lacking = sorted(set(expected) - set(self.weights)) + sorted(set(self.weights) - set(expected))
         shapes = [
@@ -144,7 +143,7 @@ class Checkpoint:
                 f"{has} and the network {wants}. It was written by another version of {self.recipe}, or edited."
             )
         model.load_state_dict(self.weights)
-        return model.to(device).eval().requires_grad_(False)
+        model.eval().requires_grad_(False)
 
     def check_task(self, task: Task, cameras: Iterable[str] = ()) -> None:
         """Check that an episode is of the kind that this was trained for.

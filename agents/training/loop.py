@@ -24,6 +24,7 @@ import torch
 from tqdm import tqdm
 
 from flowbench.agents.training.checkpoint import Checkpoint, CheckpointError, write_checkpoint
+from flowbench.agents.training.devices import checked_device, device_name
 from flowbench.agents.training.logs import TrainingLog
 from flowbench.agents.training.presets import Settings, TrainConfig
 from flowbench.agents.training.recipe import Batch, Moment, Recipe, TrainingData
@@ -155,7 +156,7 @@ class _Training:
             "metrics": state.metrics,
             **{name: value for name, value in state.identity.items() if name not in ("recipe", "preset", "config")},
             "demonstrations": self.sources.count(split="train") if self.sources.paths else 0,
-            "device": _device_name(self.device),
+            "device": device_name(self.device),
             "threads": torch.get_num_threads(),
             "command": command_line(),
             "versions": installed_versions(),
@@ -455,21 +456,6 @@ def start_from(model: torch.nn.Module, checkpoint: Checkpoint) -> str:
     return f"Started from {len(fitting)} of {len(own)} weights of {checkpoint.folder}{more}."
 
 
-def checked_device(name: str) -> torch.device:
-    """Return a device that exists.
-
-    Raises:
-        BadValue: If it does not.
-    """
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise BadValue(f"--device {name} cannot be used: {reason}. Use --device cpu.") from error
-    return device
-
-
 def _precision(config: TrainConfig, device: torch.device) -> torch.dtype | None:
     """Return the type to compute in; None for float32."""
     if config.precision == "bf16" or (
@@ -539,7 +525,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import EntryPoint, entry_points
 
 import click
 
@@ -28,6 +29,9 @@ COMMANDS = {
     "doctor": "flowbench.cli.doctor:doctor",
 }
 
+#: Verbs that belong to agents or simulators are entry points of this group, each a click command; listed after ours.
+COMMAND_GROUP = "flowbench.commands"
+
 #: Exit code of a process stopped by Ctrl-C, as shells expect it.
 INTERRUPTED = 130
 
@@ -36,14 +40,17 @@ class LazyGroup(click.Group):
     """A group that imports a command when it is asked for, and suggests the nearest name for one that does not exist."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the verbs in the order of `COMMANDS`."""
-        return list(COMMANDS)
+        """Return the verbs in the order of `COMMANDS`, then those of plug-ins."""
+        return [*COMMANDS, *(name for name in _plugins() if name not in COMMANDS)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a verb's command."""
         from flowbench.suite import load_object
 
-        return load_object(COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+        if cmd_name in COMMANDS:
+            return load_object(COMMANDS[cmd_name])
+        plugins = _plugins()
+        return plugins[cmd_name].load() if cmd_name in plugins else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -51,9 +58,14 @@ class LazyGroup(click.Group):
         """Find the verb, or say which one is nearest."""
         from flowbench.errors import unknown_name
 
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise unknown_name("command", args[0], COMMANDS, next_step="See flowbench --help.")
+        names = self.list_commands(ctx)
+        if args and args[0] not in names and not args[0].startswith("-"):
+            raise unknown_name("command", args[0], names, next_step="See flowbench --help.")
         return super().resolve_command(ctx, args)
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=COMMAND_GROUP)}
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

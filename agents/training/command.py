@@ -1,0 +1,192 @@
+"""`flowbench train`: demonstrations to a checkpoint."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flowbench.cli.parsing import parse_names
+from flowbench.errors import BadValue, missing_extra
+from flowbench.registry import get_suite
+
+if TYPE_CHECKING:
+    from flowbench.agents.training.recipe import Recipe
+    from flowbench.agents.training.rollouts import RolloutPlan
+
+#: Word for no folder of decoded frames.
+NO_CACHE = "none"
+
+
+@click.command(
+    "train",
+    short_help="Train an agent on demonstrations.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.argument("recipe", required=False)
+@click.option("--agent", help="What to train: a name, package.module:NAME, or path/to/file.py:NAME; or RECIPE.")
+@click.option("--suite", help="The suite to train for (flowbench list suites).")
+@click.option("--data", help="Comma-separated files or folders of demonstrations.")
+@click.option("--preset", default="small", show_default=True, help="Named settings: tiny, small or paper.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the training and its checkpoint.")
+@click.option("--steps", type=int, help="Optimiser steps (of every stage) instead of the preset's.")
+@click.option("--batch-size", type=int, help="Samples per step instead of the preset's.")
+@click.option("--lr", type=float, help="Peak learning rate instead of the preset's.")
+@click.option(
+    "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any other setting; repeatable (--show lists all)."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of weights, data order, augmentation, splits.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--threads", type=int, help="CPU threads.  [default: all cores]")
+@click.option("--limit-demos", type=int, help="At most N demonstrations of each task.")
+@click.option(
+    "--label-fraction",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Share of the demonstrations whose actions may be used.",
+)
+@click.option(
+    "--validation", type=float, default=0.1, show_default=True, help="Share of each task's demonstrations held out."
+)
+@click.option("--init-from", help="Checkpoint whose weights to start from.")
+@click.option("--time-limit", type=float, help="Minutes after which to stop; the schedule stays that of --steps.")
+@click.option("--eval-every", type=int, help="Steps between rollouts in the suite; the best is kept in OUT/best.")
+@click.option("--eval-episodes", type=int, default=2, show_default=True, help="Scenarios per task of one rollout.")
+@click.option("--eval-options", default="", help="Further options of flowbench eval, e.g. '--cameras corner,corner2'.")
+@click.option(
+    "--cache",
+    help=f"Folder of decoded frames, or {NO_CACHE}.  [default: ~/.cache/flowbench/frames, or $FLOWBENCH_CACHE]",
+)
+@click.option(
+    "--resume/--no-resume", default=True, show_default=True, help="Continue a folder that holds the same training."
+)
+@click.option("--show", is_flag=True, help="Print the settings only.")
+@click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
+def train(**options: Any) -> None:
+    """Train an agent on demonstrations and leave a checkpoint.
+
+    An interrupted or killed training goes on where it stopped when the same command is run again; at most a minute is lost.
+    docs/training.md says what is in the folder.
+
+    \b
+    Examples:
+      flowbench collect --suite toy --cameras front --modalities rgb --out toy.h5
+      flowbench train --agent bc --suite toy --data toy.h5 --preset tiny --out bc-toy
+      flowbench eval --agent bc --checkpoint bc-toy --suite toy
+    \b
+      flowbench train --agent bc --suite metaworld11 --data corner.h5,corner2.h5,corner3.h5 --out bc-mw --time-limit 60
+      flowbench train --agent bc --suite metaworld11 --data corner.h5 --preset paper --device cuda --out bc-paper
+      flowbench train --agent bc --suite libero-object --data l.h5 --out bc-l --set chunk=16 --set head=gmm
+      flowbench train --agent bc --suite toy --data toy.h5 --out b --eval-every 500 --eval-episodes 5
+      flowbench train --agent bc --suite metaworld11 --show
+      flowbench train --agent my_agent.py:MyRecipe --suite toy --data toy.h5 --out mine
+    """
+    try:
+        import torch  # noqa: F401 - everything below needs it
+    except ImportError as error:
+        raise missing_extra("flowbench train", "agents", error) from error
+    from flowbench.agents.training.presets import load_settings
+    from flowbench.agents.training.recipe import get_recipe
+
+    name = _recipe_name(options)
+    recipe = get_recipe(name)
+    suite = get_suite(options["suite"]) if options["suite"] else None
+    settings = load_settings(
+        recipe,
+        options["preset"],
+        options["suite"],
+        options["changes"],
+        steps=options["steps"],
+        batch_size=options["batch_size"],
+        lr=options["lr"],
+    )
+    if options["show"]:
+        _show(recipe, settings)
+        return
+    _run(recipe, suite, settings, _rollout_plan(name, recipe, options), options)
+
+
+def _run(recipe: Recipe, suite: Any, settings: Any, plan: RolloutPlan | None, options: dict[str, Any]) -> None:
+    import torch
+
+    from flowbench.agents.training.loop import TrainOptions
+    from flowbench.agents.training.loop import train as run
+    from flowbench.agents.training.sources import Sources
+
+    if options["out"] is None:
+        raise BadValue("Name a folder for the training with --out DIR.")
+    if options["threads"]:
+        torch.set_num_threads(options["threads"])
+    sources = Sources(
+        paths=tuple(Path(path) for path in parse_names(options["data"] or "")),
+        suite=suite,
+        limit_per_task=options["limit_demos"],
+        label_fraction=options["label_fraction"],
+        validation_fraction=options["validation"],
+        seed=options["seed"],
+        cache=_cache_folder(options["cache"]),
+    )
+    limit = options["time_limit"]
+    train_options = TrainOptions(
+        out=options["out"],
+        device=options["device"],
+        seed=options["seed"],
+        resume=options["resume"],
+        init_from=options["init_from"],
+        time_limit_s=60 * limit if limit else None,
+        rollouts=plan,
+        progress=not options["quiet"],
+    )
+    checkpoint = run(recipe, settings, sources, train_options)
+    if not options["quiet"]:
+        metrics = checkpoint.training["metrics"]
+        shown = ", ".join(f"{name} {metrics[name]:.4g}" for name in ("loss", "val_loss", "success") if name in metrics)
+        click.echo(f"Checkpoint: {checkpoint.description}; {shown}.")
+        if checkpoint.facts.get("suite"):
+            agent = recipe.name if "/" not in recipe.name else "trained"
+            click.echo(f"Next: flowbench eval --agent {agent} --checkpoint {options['out']} --suite {options['suite']}")
+
+
+def _recipe_name(options: dict[str, Any]) -> str:
+    from flowbench.agents.training.recipe import recipe_names
+
+    given = [name for name in (options["recipe"], options["agent"]) if name]
+    if len(given) != 1:
+        raise BadValue(f"Name one thing to train with --agent NAME. Available: {', '.join(recipe_names())}.")
+    return given[0]
+
+
+def _rollout_plan(name: str, recipe: Recipe, options: dict[str, Any]) -> RolloutPlan | None:
+    from flowbench.agents.training.rollouts import RolloutPlan
+
+    if options["eval_every"] is None:
+        return None
+    if options["eval_every"] < 1 or not options["suite"]:
+        raise BadValue("--eval-every N takes a whole number from 1, and a --suite to try the agent in.")
+    arguments = ["--episodes", str(options["eval_episodes"]), *shlex.split(options["eval_options"])]
+    if name != recipe.name:
+        arguments += ["--agent-args", f"recipe={name}"]
+    return RolloutPlan(options["eval_every"], options["suite"], "trained", tuple(arguments))
+
+
+def _cache_folder(text: str | None) -> Path | None:
+    if text == NO_CACHE:
+        return None
+    default = os.environ.get("FLOWBENCH_CACHE") or Path.home() / ".cache" / "flowbench"
+    return Path(text) if text else Path(default) / "frames"
+
+
+def _show(recipe: Recipe, settings: Any) -> None:
+    from dataclasses import asdict
+
+    from flowbench.agents.training.presets import preset_names
+
+    click.echo(f"{recipe.name}, preset {settings.preset} (presets: {', '.join(preset_names(recipe))})")
+    for title, values in [("model", settings.config), *((f"stage {n}", c) for n, c in settings.stages.items())]:
+        click.echo(f"\n{title}")
+        for field, value in asdict(values).items():
+            click.echo(f"  {field} = {list(value) if isinstance(value, tuple) else value}")

@@ -1,0 +1,20 @@
+"""`--agent trained --checkpoint DIR`: the agent of any checkpoint, whatever recipe made it."""
+
+from __future__ import annotations
+
+from flowbench.agent import Agent
+from flowbench.agents.training.checkpoint import Checkpoint
+from flowbench.agents.training.recipe import get_recipe
+
+
+def trained(checkpoint: str, recipe: str | None = None, device: str = "cpu") -> Agent:
+    """Make the agent of a checkpoint.
+
+    Args:
+        checkpoint: Folder, name of a shipped one, or `hf://organisation/name`.
+        recipe: What made it, where that is not registered: `package.module:NAME` or `path/to/file.py:NAME`. A checkpoint
+            never says itself what code to load.
+        device: Where it runs.
+    """
+    opened = Checkpoint.open(checkpoint)
+    return get_recipe(recipe or opened.recipe).agent(opened, device)
