@@ -196,11 +196,14 @@ class View(NamedTuple):
         camera_to_world: (4, 4) pose in metres, OpenCV axes, of the upright image.
         fovy_deg: Vertical field of view in degrees.
         mounted: Whether the camera rides on a moving body (a wrist camera).
+        principal_shift_px: How far right and down of the image's centre the optical axis meets it, in pixels: not 0 where
+            the renderer does not sample at pixel centres.
     """
 
     camera_to_world: np.ndarray
     fovy_deg: float
     mounted: bool = False
+    principal_shift_px: tuple[float, float] = (0.0, 0.0)
 
 
 #: What each offset of a camera pose does; the text is shown by `flowbench list cameras`.
@@ -305,7 +308,12 @@ class CameraPose:
             raise CameraError(
                 f"Camera pose {str(self)!r} has a field of view of {fovy_deg:g} degrees; allowed is 1 to 170."
             )
-        return CameraParams.from_fovy(fovy_deg, pose, width, height)
+        params = CameraParams.from_fovy(fovy_deg, pose, width, height)
+        if view.principal_shift_px == (0.0, 0.0):
+            return params
+        intrinsics = params.intrinsics.copy()
+        intrinsics[:2, 2] += view.principal_shift_px
+        return replace(params, intrinsics=intrinsics)
 
 
 def _displace(camera_to_world: np.ndarray, kind: str, value: float, look_at_world: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from flowbench.task import SuccessRuleName
+from flowbench.task import ProtocolRules, SuccessRuleName
 
 #: AVDC keeps stepping until this many steps have succeeded (`collect_video` of AVDC_experiments at e9b5b00).
 AVDC_HELD_STEPS = 10
@@ -19,6 +19,8 @@ class SuccessTracker(NamedTuple):
     or success is lost; it counts if the initial image and one image per step are at most `horizon` images by then. A
     success that is held must therefore come by step `horizon - 10`.
 
+    In a chain of instructions each has the whole horizon and ends at its own first success; the episode succeeds if all do.
+
     Attributes:
         rule: Name of the rule.
         horizon: Number of agent steps allowed.
@@ -26,6 +28,9 @@ class SuccessTracker(NamedTuple):
         first_success: Step of the first success, counted from 1; None before it.
         held: Number of successful steps so far.
         ended: Whether success has been decided.
+        chain: Number of instructions, one after the other.
+        completed: Number of instructions that were carried out.
+        since: Step at which the present instruction was given.
     """
 
     rule: SuccessRuleName
@@ -34,6 +39,14 @@ class SuccessTracker(NamedTuple):
     first_success: int | None = None
     held: int = 0
     ended: bool = False
+    chain: int = 1
+    completed: int = 0
+    since: int = 0
+
+    @classmethod
+    def of(cls, rules: ProtocolRules) -> SuccessTracker:
+        """Return the tracker of an episode that starts now."""
+        return cls(rules.success_rule, rules.horizon, chain=rules.chain)
 
     def update(self, success: bool) -> SuccessTracker:
         """Return the tracker after one more step; once decided, an episode stays decided."""
@@ -41,6 +54,14 @@ class SuccessTracker(NamedTuple):
             return self
         success = bool(success)
         steps = self.steps + 1
+        if self.chain > 1:
+            if not success:
+                return self._replace(steps=steps)
+            completed = self.completed + 1
+            done = completed == self.chain
+            return self._replace(
+                steps=steps, completed=completed, since=steps, ended=done, first_success=steps if done else None
+            )
         first = steps if success and self.first_success is None else self.first_success
         held = self.held + success
         if self.rule == "first_success":
@@ -59,4 +80,4 @@ class SuccessTracker(NamedTuple):
     @property
     def out_of_time(self) -> bool:
         """Whether the horizon is used up."""
-        return self.steps >= self.horizon
+        return self.steps - self.since >= self.horizon

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from flowbench.errors import missing_extra, unknown_name
+from flowbench.errors import MissingExtra, missing_extra, unknown_name
 from flowbench.simulator import RenderSettings, Simulator
 from flowbench.task import ProtocolRules, Task
 
@@ -42,6 +42,7 @@ class Suite:
         views: Names of the simulator's cameras.
         default_view: The camera used when none is asked for.
         image_size: Default (width, height) in pixels.
+        view_sizes: Default (width, height) of cameras whose upstream size is another one.
         simulator: Import string `module:Class` of the `Simulator`.
         requires: Modules that must be importable.
         extra: The FlowBench extra that installs them.
@@ -55,6 +56,8 @@ class Suite:
             strings.
         fingerprints: Resource `package:file.json` with the reference colours of `flowbench.fingerprint`; may be empty.
         control_hz: Agent steps per second of simulated time.
+        setup_check: Import string `module:function` of a function that says what `flowbench setup` still has to fetch, with
+            the command, in one sentence; None if nothing is missing. It imports no simulator.
         recorded_fields: Named parts of the robot's state that demonstrations hold beside `proprio`, under the names that
             existing loaders of this suite's data look for.
         view_aliases: Other names under which such loaders look for a camera's RGB images, by camera.
@@ -78,6 +81,8 @@ class Suite:
     describe_renderer: str = ""
     fingerprints: str = ""
     control_hz: float = 20.0
+    view_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    setup_check: str = ""
     recorded_fields: Mapping[str, RecordedField] = field(default_factory=dict)
     view_aliases: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
@@ -124,6 +129,10 @@ class Suite:
         """Return the required modules that are not installed, without importing any."""
         return tuple(module for module in self.requires if importlib.util.find_spec(module) is None)
 
+    def missing_setup(self) -> str | None:
+        """Return what `flowbench setup` still has to fetch, in one sentence; None if nothing is missing."""
+        return load_object(self.setup_check)() if self.setup_check else None
+
     def check_installed(self) -> None:
         """Check that the simulator can be imported.
 
@@ -133,6 +142,8 @@ class Suite:
         missing = self.missing_modules()
         if missing:
             raise missing_extra(f"Suite {self.name}", self.extra, f"no module named {missing[0]!r}")
+        if (sentence := self.missing_setup()) is not None:
+            raise MissingExtra(sentence)
 
     def make_simulator(self, task: Task, rules: ProtocolRules, render: RenderSettings) -> Simulator:
         """Build the simulator of one task in this process.

@@ -81,13 +81,17 @@ class ProtocolRules:
 
     Attributes:
         name: Name of the protocol, e.g. `"openvla"`.
-        horizon: Number of agent steps after which the episode fails; settle steps are not counted.
+        horizon: Number of agent steps after which the episode fails; settle steps are not counted. In a chain, the number
+            for each of its instructions.
         settle_steps: Steps of the suite's no-op before the agent's first look.
         success_rule: `first_success` ends the episode at the first success; `avdc_strict` is described in
             `flowbench.success`.
         image_view: Orientation of the images an agent gets unless it asks for another one.
         initial_states: The suite's own name for how initial states are made, e.g. `"stock_v3"` or `"official"`.
         episodes: Scenarios per task unless the user says otherwise.
+        chain: Number of instructions of an episode. Where it is more than one, they are given one after the other, without a
+            reset between them, until one fails; see `flowbench.simulator.ChainSimulator`.
+        action_spec: Layout of the action vector instead of the task's, where a suite can be driven in several ways.
         source: Where the numbers come from.
     """
 
@@ -99,6 +103,8 @@ class ProtocolRules:
     initial_states: str = "seeded"
     episodes: int = 10
     source: str = ""
+    chain: int = 1
+    action_spec: ActionSpec | None = None
 
 
 @dataclass(frozen=True)
