@@ -56,6 +56,10 @@ class RenderingUnavailable(FlowBenchError):
     """Raised when no off-screen OpenGL implementation can be used."""
 
 
+class SimulatorLost(FlowBenchError):
+    """Raised when a simulator that runs in a process of its own has ended or does not answer."""
+
+
 class StoreError(FlowBenchError):
     """Raised when a result folder cannot be read or written as asked."""
 
