@@ -1,4 +1,4 @@
-"""Training of behaviour cloning: what it takes from demonstrations."""
+"""Training of behaviour cloning."""
 
 from __future__ import annotations
 
@@ -6,81 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from flowbench.agent import Agent
 from flowbench.agents.bc.agent import BCAgent
 from flowbench.agents.bc.model import BCConfig, BCNetwork
-from flowbench.agents.training.checkpoint import Checkpoint, suite_facts
-from flowbench.agents.training.images import ImageFit
-from flowbench.agents.training.recipe import Batch, Moment, Recipe, Split
-from flowbench.agents.training.sources import Sources
-from flowbench.agents.training.windows import WindowedDemos
-from flowbench.camera import CameraPose
-from flowbench.data.dataset import DemoDataset, Window
-from flowbench.errors import BadValue
-
-#: Components that hardly ever change are not blown up by normalising them.
-MIN_STD = 0.01
+from flowbench.agents.training.checkpoint import Checkpoint
+from flowbench.agents.training.imitation import ImitationRecipe
+from flowbench.agents.training.recipe import Batch, Moment
 
 
-class BCRecipe(Recipe):
+class BCRecipe(ImitationRecipe):
     """BC from scratch."""
 
     name = "bc"
     config_class = BCConfig
     presets = Path(__file__).with_name("presets.toml")
 
-    def facts(self, config: BCConfig, sources: Sources) -> dict[str, Any]:
-        """Return views, sentences and statistics of the training split."""
-        facts = suite_facts(sources)
-        dataset = _open(config, sources, "train")
-        views = [_view(origin.camera or config.camera) for origin in dataset.origins]
-        sizes = {
-            (name, spec.shape[1::-1]) for name, spec in dataset.specs.items() if name.endswith("/rgb")
-        }  # (width, height)
-        if len({size for _, size in sizes}) > 1:
-            raise BadValue(
-                f"The cameras were recorded in several sizes ({', '.join(f'{n} {w}x{h}' for n, (w, h) in sorted(sizes))}); an "
-                "agent asks for one size. Record them alike."
-            )
-        facts |= {
-            "cameras": [view for view in sources.suite.views if view in views],
-            "image_size": list(next(iter(sizes))[1]),
-            "image_view": dataset.readers[0].image_view,
-            "instructions": sorted({info.instruction or "" for info in dataset.infos}),
-            "actions": _statistics(dataset, "actions", facts["action_low"], facts["action_high"]),
-        }
-        if config.proprio:
-            facts["proprio"] = _statistics(dataset, "proprio")
-        dataset.close()
-        return facts
-
-    def data(
-        self, config: BCConfig, facts: Mapping[str, Any], sources: Sources, split: Split, stage: str
-    ) -> WindowedDemos:
-        """Open the samples: the last frames, and the actions from there on."""
-        dataset = _open(config, sources, split)
-        numbers = {sentence: number for number, sentence in enumerate(facts["instructions"])}
-        labels = {
-            # A sentence that only the held-out demonstrations have stands for no trained one; the first will do.
-            "sentence": np.array([numbers.get(info.instruction or "", 0) for info in dataset.infos]),
-            "camera": np.array([facts["cameras"].index(_view(o.camera or config.camera)) for o in dataset.origins]),
-        }
-        fit = ImageFit(tuple(config.image_size), tuple(config.crop) or None)
-        images = {key: fit for key in dataset.keys if key.endswith("/rgb")}
-        return WindowedDemos(dataset, images, labels, sources.frame_cache)
-
     def build(self, config: BCConfig, facts: Mapping[str, Any]) -> BCNetwork:
         """Build the network."""
         return BCNetwork(config, facts)
-
-    def prepare(self, model: BCNetwork, config: BCConfig, facts: Mapping[str, Any], stage: str) -> None:
-        """Load published image weights and embed the sentences, if the config names any."""
-        for encoder in model.encoders:
-            encoder.load_pretrained()
-        model.text.prepare()
 
     def loss(self, model: BCNetwork, batch: Batch, moment: Moment) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         """Return the head's loss, and the mean error of an action component."""
@@ -96,34 +41,3 @@ class BCR3MRecipe(BCRecipe):
 
     name = "bc-r3m"
     presets = Path(__file__).with_name("presets-r3m.toml")
-
-
-def _open(config: BCConfig, sources: Sources, split: Split) -> DemoDataset:
-    keys = ["camera/rgb", *(f"{camera}/rgb" for camera in config.extra_cameras), "actions"]
-    if config.proprio:
-        keys.append("proprio")
-    past = tuple(range(-(config.history - 1) * config.execute, 1, config.execute))
-    window = Window(
-        horizon=config.chunk, offsets={key: past for key in keys if key.endswith("/rgb")} | {"proprio": (0,)}
-    )
-    if not config.camera and config.extra_cameras:
-        raise BadValue(
-            f"With extra cameras ({', '.join(config.extra_cameras)}) the first camera must be named: --set camera=NAME."
-        )
-    cameras = {config.camera: "camera"} if config.camera else "each"
-    return sources.open(keys, window=window, split=split, cameras=cameras)
-
-
-def _view(camera: str) -> str:
-    """Return the named view of a camera pose: a displaced camera has the identity of its base."""
-    return CameraPose.parse(camera).view
-
-
-def _statistics(
-    dataset: DemoDataset, key: str, low: list[float] | None = None, high: list[float] | None = None
-) -> dict[str, list[float]]:
-    """Return mean and standard deviation of a vector over the data, clipped to bounds first."""
-    rows = np.concatenate([o.reader.read(o.demo, o.keys[key], slice(None)) for o in dataset.origins]).astype(np.float64)
-    if low is not None:
-        rows = np.clip(rows, low, high)
-    return {"mean": rows.mean(0).tolist(), "std": np.maximum(rows.std(0), MIN_STD).tolist()}

@@ -83,6 +83,7 @@ class ImageEncoder(nn.Module):
 
     Attributes:
         width: Length D of a vector.
+        channels: Channels C of the map before pooling.
     """
 
     def __init__(self, config: VisionConfig = VisionConfig()) -> None:
@@ -102,6 +103,7 @@ class ImageEncoder(nn.Module):
             self.add_module(f"layer{stage + 1}", layer)
             entering = planes * block.expansion
         self.pool = SpatialSoftmax() if config.pool == "spatial-softmax" else _AveragePool()
+        self.channels = entering
         pooled = 2 * entering if config.pool == "spatial-softmax" else entering
         self.project = nn.Identity() if config.output is None else nn.Linear(pooled, config.output)
         self.width = config.output or pooled
