@@ -50,10 +50,10 @@ class Agent(Protocol):
     needs: Needs
 
     def reset(self, task: Task, cameras: Mapping[str, CameraParams], seed: int) -> None:
-        """Prepare for one episode.
+        """Prepare for one episode; in a chain of instructions, also for each further instruction, in the world as it stands.
 
         Args:
-            task: What is asked, with the action spec.
+            task: What is asked, with the action spec; in a chain, the present instruction.
             cameras: Calibration of every camera by name, the episode's camera first.
             seed: The only source of randomness the agent may use for this episode.
         """
@@ -73,14 +73,18 @@ class ActionChunker:
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
-        #: Number of times the agent was asked since the last reset.
+        #: Number of times the agent was asked in this episode.
         self.calls = 0
         self._pending: list[np.ndarray] = []
 
     def reset(self, task: Task, cameras: Mapping[str, CameraParams], seed: int) -> None:
         """Forget the pending chunk and reset the agent."""
-        self._pending = []
         self.calls = 0
+        self.next_instruction(task, cameras, seed)
+
+    def next_instruction(self, task: Task, cameras: Mapping[str, CameraParams], seed: int) -> None:
+        """Forget the pending chunk and reset the agent for the next instruction of a chain; the calls go on counting."""
+        self._pending = []
         self.agent.reset(task, cameras, seed)
 
     def act(self, observation: Observation) -> np.ndarray:

@@ -7,7 +7,7 @@ seeds, success) is decided here, once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -72,6 +72,8 @@ class TaskEnv(gymnasium.Env):
           `options={"init_state": i}` names it. `reset()` goes on to a scenario drawn from the environment's generator.
         - An episode ends (`terminated`) as the protocol's success rule says, and is `truncated` at its horizon.
         - Settle steps belong to `reset`; they are not counted.
+        - Where the protocol is a chain of instructions, `instruction` and `asked` are those of the moment, and
+          `info["completed"]` says how many have been carried out. `is_success` means all of them.
     """
 
     metadata = {"render_modes": ["rgb_array", "depth_array", "rgbd_tuple"], "render_fps": 20}
@@ -91,6 +93,8 @@ class TaskEnv(gymnasium.Env):
             MissingExtra: If the simulator is not installed.
         """
         config = config or EnvConfig(cameras=(suite.default_view,))
+        if rules.action_spec is not None:
+            task = replace(task, action_spec=rules.action_spec)
         self.suite, self.task, self.rules, self.config = suite, task, rules, config
         for modality in config.modalities:
             if modality not in MODALITIES:
@@ -106,13 +110,12 @@ class TaskEnv(gymnasium.Env):
         self.set_cameras(config.cameras)
         suite.check_installed()
         self.render_mode = render_mode
-        self.instruction = task.instruction
         self.image_size = _checked_size(config.image_size or suite.image_size)
         image_view = config.image_view or rules.image_view
         self.mirrored = image_view == "policy" and suite.policy_view_mirrored
         self._simulator: Simulator | None = None
         self._scenario: Scenario | None = None
-        self._tracker = SuccessTracker(rules.success_rule, rules.horizon)
+        self._tracker = SuccessTracker.of(rules)
         low, high = (np.array(bound, dtype=np.float32) for bound in (task.action_spec.low, task.action_spec.high))
         self.action_space = spaces.Box(low, high, dtype=np.float32)
 
@@ -177,6 +180,20 @@ class TaskEnv(gymnasium.Env):
         return self._simulator
 
     @property
+    def asked(self) -> Task:
+        """What is asked of the agent now: the task, or the present instruction of a chain."""
+        return self.task if self.rules.chain == 1 or self._simulator is None else self._simulator.asked
+
+    @property
+    def instruction(self) -> str:
+        """The sentence of what is asked now."""
+        return self.asked.instruction
+
+    def size_of(self, view: str) -> tuple[int, int]:
+        """Return (width, height) in pixels of the images of a named view."""
+        return self.image_size if self.config.image_size else self.suite.view_sizes.get(view, self.image_size)
+
+    @property
     def cameras(self) -> dict[str, CameraParams]:
         """Calibration of every camera by name, as it stands now."""
         return {name: self._camera_params(name) for name in self.poses}
@@ -208,7 +225,7 @@ class TaskEnv(gymnasium.Env):
         solved = False
         for action in prefix:
             solved = self.simulator.step(action).success
-        self._tracker = SuccessTracker(self.rules.success_rule, self.rules.horizon)
+        self._tracker = SuccessTracker.of(self.rules)
         return self._observe(), self._info(success_now=solved)
 
     def step(self, action: np.ndarray) -> tuple[Observation | dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
@@ -226,10 +243,14 @@ class TaskEnv(gymnasium.Env):
         if self._observation is not None:
             self._observation.expire()
         outcome = self._simulator.step(vector)
+        completed = self._tracker.completed
         self._tracker = self._tracker.update(outcome.success)
         terminated = self._tracker.ended
         truncated = self._tracker.out_of_time and not terminated
-        return self._observe(), float(outcome.reward), terminated, truncated, self._info(outcome.success)
+        if self._tracker.completed > completed and not terminated:
+            self._simulator.ask_next()
+        success_now = outcome.success if self.rules.chain == 1 else terminated
+        return self._observe(), float(outcome.reward), terminated, truncated, self._info(success_now)
 
     def render(self) -> np.ndarray | tuple[np.ndarray, np.ndarray] | None:
         """Render the first camera as `render_mode` says: RGB, depth in metres, or both from one pass."""
@@ -296,7 +317,7 @@ class TaskEnv(gymnasium.Env):
             keys=self._keys,
             read=self._read,
             cameras=self._calibrations,
-            instruction=self.task.instruction,
+            instruction=self.instruction,
             step=self._tracker.steps,
             simulator=self.simulator if self.config.privileged else None,
         )
@@ -326,7 +347,7 @@ class TaskEnv(gymnasium.Env):
 
     def _geometric_params(self, pose: CameraPose) -> CameraParams:
         view = self.simulator.view(pose.view)
-        return pose.apply(view, self.simulator.workspace_center_world, *self.image_size)
+        return pose.apply(view, self.simulator.workspace_center_world, *self.size_of(pose.view))
 
     def _camera_params(self, name: str) -> CameraParams:
         params = self._geometric_params(self.poses[name])
@@ -339,6 +360,8 @@ class TaskEnv(gymnasium.Env):
             "instruction": self.instruction,
             "scenario": self._scenario.key,
         }
+        if self.rules.chain > 1:
+            info["completed"] = self._tracker.completed
         if "segmentation" in self.config.modalities:
             info["segmentation_names"] = dict(self.simulator.segmentation_names())
         return info

@@ -109,7 +109,7 @@ def check_camera(env: TaskEnv, pose: CameraPose) -> str:
         PreflightError: If it is blank, inside an object, not finite, or its calibration contradicts its depth.
     """
     simulator = env.simulator
-    params = pose.apply(simulator.view(pose.view), simulator.workspace_center_world, *env.image_size)
+    params = pose.apply(simulator.view(pose.view), simulator.workspace_center_world, *env.size_of(pose.view))
     what = f"Camera {str(pose)!r} of {env.suite.name}/{env.task.name}"
     enclosing = simulator.enclosing_object(params.camera_to_world[:3, 3])
     if enclosing is not None:
@@ -124,7 +124,7 @@ def check_camera(env: TaskEnv, pose: CameraPose) -> str:
             f"{what} shows a blank image: it looks at nothing, or is inside an object. Choose another pose."
         )
     second_params = pose.displaced(*SECOND_VIEW).apply(
-        simulator.view(pose.view), simulator.workspace_center_world, *env.image_size
+        simulator.view(pose.view), simulator.workspace_center_world, *env.size_of(pose.view)
     )
     second = simulator.render(pose.view, second_params, RENDERED_MODALITIES)
     share = two_view_agreement(params, frame, second_params, second).points
@@ -161,7 +161,7 @@ def _try_agent(runner: EpisodeRunner, env: TaskEnv, episode: EpisodeSpec) -> lis
     chunker = ActionChunker(runner.agent)
     try:
         seed_globals(episode.agent_seed)
-        chunker.reset(env.task, env.cameras, episode.agent_seed)
+        chunker.reset(env.asked, env.cameras, episode.agent_seed)
         action = chunker.act(observation)
         env.task.action_spec.validate(action, clip=env.config.clip_actions)
     except ActionError as error:

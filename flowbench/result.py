@@ -12,6 +12,20 @@ Status = Literal["success", "failure", "error"]
 STATUSES: tuple[Status, ...] = ("success", "failure", "error")
 
 
+class ChainLink(NamedTuple):
+    """One instruction of a chain that was given.
+
+    Attributes:
+        task: Its name.
+        success: Whether it was carried out.
+        steps: Agent steps that were taken for it.
+    """
+
+    task: str
+    success: bool
+    steps: int
+
+
 class Outcome(NamedTuple):
     """The part of a result that must be equal whenever the same episode is run again."""
 
@@ -44,6 +58,7 @@ class EpisodeResult:
         agent_seconds: Wall time spent in the agent's `reset` and `act`.
         agent_calls: Number of times the agent was asked for actions.
         error: What went wrong, in one line; None unless `status` is `error`.
+        chain: The instructions that were given, where the protocol is a chain of them; else None.
     """
 
     id: str
@@ -63,6 +78,19 @@ class EpisodeResult:
     agent_seconds: float
     agent_calls: int
     error: str | None = None
+    chain: tuple[ChainLink, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.chain is not None:
+            # A stored line holds plain lists.
+            object.__setattr__(self, "chain", tuple(ChainLink(*link) for link in self.chain))
+
+    @property
+    def completed(self) -> int:
+        """Number of instructions in a row that were carried out; 1 or 0 where there is only one."""
+        if self.chain is None:
+            return int(self.status == "success")
+        return sum(link.success for link in self.chain)
 
     @classmethod
     def of(cls, episode: EpisodeSpec, **rest: Any) -> EpisodeResult:

@@ -14,7 +14,7 @@ from flowbench.agent import ActionChunker, Agent
 from flowbench.env import TaskEnv
 from flowbench.errors import FlowBenchError
 from flowbench.recording import Recorder
-from flowbench.result import EpisodeResult, Status
+from flowbench.result import ChainLink, EpisodeResult, Status
 from flowbench.spec import EpisodeSpec
 
 
@@ -33,7 +33,7 @@ class Rollout(NamedTuple):
 def rollout(
     env: TaskEnv, agent: Agent, episode: EpisodeSpec, *, agent_name: str, recorder: Recorder | None = None
 ) -> Rollout:
-    """Run one episode and never raise for what goes wrong inside it.
+    """Run one episode, which may be a chain of instructions, and never raise for what goes wrong inside it.
 
     The simulator's randomness comes from the scenario, the agent's from the episode id; both are set here, so that
     nothing that ran before can matter.
@@ -49,13 +49,15 @@ def rollout(
     steps, first_success, total_reward, agent_seconds = 0, None, 0.0, 0.0
     status: Status = "failure"
     error, trace = None, ""
+    chain: list[ChainLink] = []
     started = time.perf_counter()
     try:
         observation, info = env.reset(options={"scenario": episode.scenario})
         seed_globals(episode.agent_seed)
         before = time.perf_counter()
-        chunker.reset(env.task, env.cameras, episode.agent_seed)
+        chunker.reset(env.asked, env.cameras, episode.agent_seed)
         agent_seconds += time.perf_counter() - before
+        asked, asked_at = env.asked, 0
         while True:
             if recorder is not None:
                 recorder.add(observation)
@@ -67,8 +69,16 @@ def rollout(
             total_reward += reward
             if info["success_now"] and first_success is None:
                 first_success = steps
+            carried_out = env.rules.chain > 1 and info["completed"] > len(chain)
+            if carried_out or (env.rules.chain > 1 and truncated):
+                chain.append(ChainLink(asked.name, carried_out, steps - asked_at))
             if terminated or truncated:
                 break
+            if carried_out:
+                asked, asked_at = env.asked, steps
+                before = time.perf_counter()
+                chunker.next_instruction(asked, env.cameras, episode.next_agent_seed(len(chain)))
+                agent_seconds += time.perf_counter() - before
         if recorder is not None:
             recorder.add(observation)
         status = "success" if info["is_success"] else "failure"
@@ -87,6 +97,7 @@ def rollout(
         agent_seconds=round(agent_seconds, 4),
         agent_calls=chunker.calls,
         error=error,
+        chain=tuple(chain) if env.rules.chain > 1 else None,
     )
     return Rollout(result, trace)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from flowbench.camera import CameraParams, View
-from flowbench.task import Scenario
+from flowbench.task import Scenario, Task
 
 Modality = Literal["rgb", "depth", "segmentation", "calibration"]
 #: What a camera can show of one state.
@@ -141,6 +141,21 @@ class Simulator(Protocol):
 
     def close(self) -> None:
         """Free the simulator and its OpenGL context; may be called twice."""
+        ...
+
+
+@runtime_checkable
+class ChainSimulator(Protocol):
+    """A simulator whose episodes are chains of instructions (`ProtocolRules.chain`): what it needs besides `Simulator`.
+
+    It judges the present instruction only; when to go on and when to stop is decided by `flowbench.success`.
+    """
+
+    #: The present instruction as a task of its own; the first one after a reset.
+    asked: Task
+
+    def ask_next(self) -> None:
+        """Give the next instruction in the world as it stands; success is measured from here on."""
         ...
 
 

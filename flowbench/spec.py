@@ -54,6 +54,10 @@ class EpisodeSpec:
         """Seed of the agent's randomness in this episode."""
         return derive_seed(self.id, "agent")
 
+    def next_agent_seed(self, completed: int) -> int:
+        """Seed of the agent's randomness for the instruction of a chain that comes after `completed` others."""
+        return derive_seed(self.id, f"agent/{completed}")
+
 
 @dataclass(frozen=True)
 class AgentSpec:

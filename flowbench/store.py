@@ -219,7 +219,10 @@ class ResultStore:
 
 def encode_line(result: EpisodeResult) -> bytes:
     """Return the line of a result, checksum and newline included."""
-    body = json.dumps(asdict(result), separators=(",", ":")).encode()[:-1]
+    fields = asdict(result)
+    if result.chain is None:
+        del fields["chain"]
+    body = json.dumps(fields, separators=(",", ":")).encode()[:-1]
     return body + _CHECKSUM + b'%08x"}\n' % zlib.crc32(body)
 
 

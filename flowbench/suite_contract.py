@@ -151,13 +151,13 @@ class _SuiteCheck:
             f"proprio is {proprio.dtype} {proprio.shape}; return float32 (P,).",
         )
         self.require(bool(np.all(np.isfinite(proprio))), "proprio is not finite.")
-        width, height = self.env.image_size
-        expected = {
-            "rgb": (np.uint8, (height, width, 3)),
-            "depth": (np.float32, (height, width)),
-            "segmentation": (np.int32, (height, width)),
-        }
-        for camera in self.env.poses:
+        for camera, pose in self.env.poses.items():
+            width, height = self.env.size_of(pose.view)
+            expected = {
+                "rgb": (np.uint8, (height, width, 3)),
+                "depth": (np.float32, (height, width)),
+                "segmentation": (np.int32, (height, width)),
+            }
             for modality, (dtype, shape) in expected.items():
                 image = observation[f"{camera}/{modality}"]
                 self.require(
@@ -223,7 +223,9 @@ class _SuiteCheck:
 
     def params(self, pose: CameraPose) -> CameraParams:
         simulator = self.env.simulator
-        return pose.apply(simulator.view(pose.view), simulator.workspace_center_world, *self.env.image_size)
+        return pose.apply(
+            simulator.view(pose.view), simulator.workspace_center_world, *self.env.size_of(pose.view)
+        )
 
     def check_calibration(self) -> None:
         self.reset(self.scenarios[0])

@@ -46,7 +46,7 @@ def observe_states(
     """
     env.reset(options={"scenario": scenario})
     template = env.get_state().simulator
-    tracker = SuccessTracker(env.rules.success_rule, env.rules.horizon)
+    tracker = SuccessTracker.of(env.rules)
     for step in range(len(states)) if steps is None else steps:
         state = states.restore(step, template)
         yield env.set_state(EnvState(state, tracker._replace(steps=step), scenario))

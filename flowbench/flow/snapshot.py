@@ -126,7 +126,7 @@ def take_snapshot(env: TaskEnv, camera: str | None = None, *, rgb: bool = False)
     """
     pose = CameraPose.parse(camera if camera is not None else next(iter(env.poses), env.suite.default_view))
     env.suite.check_view(pose.view)
-    snapshot = snapshot_of(env.simulator, pose, *env.image_size, rgb=rgb)
+    snapshot = snapshot_of(env.simulator, pose, *env.size_of(pose.view), rgb=rgb)
     return snapshot.mirror() if env.mirrored else snapshot
 
 
