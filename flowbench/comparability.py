@@ -109,18 +109,21 @@ def accounting_note(errors: ErrorAccounting) -> str:
         if errors == "failure"
         else "errors are episodes that could not be carried out, not counted in n."
     )
-    return f"Success rate in % with its 95 % Wilson interval; n episodes were counted; {rule}"
+    return f"Success rate in % with its 95 % interval, Wilson's; n episodes were counted; {rule}"
 
 
 def averaging_note(counted: Sequence[pd.DataFrame]) -> str:
     """Say how rates over several cells were made."""
-    note = "Rates over several tasks or cameras are means over task x camera cells"
+    note = (
+        "Rates over several tasks or cameras are means over task x camera cells, with Wilson's interval at the number of "
+        "independent episodes that their scenarios are worth"
+    )
     sizes = [frame["n"].dropna() for frame in counted]
     if any((size == 0).any() for size in sizes):
         note += "; cells without a counted episode are left out"
     if all(size[size > 0].nunique() <= 1 for size in sizes):
         return note + "; n is the same in every cell, so they equal the pooled rate."
-    return note + "; n differs between cells, and the interval uses the effective n of that mean."
+    return note + "; n differs between cells."
 
 
 def notes_on_runs(
@@ -143,12 +146,6 @@ def notes_on_runs(
             notes.append(f"{run.name} is not finished: {missing} of {total} episodes have no result yet.")
     if any(run.manifest.privileged for run in runs):
         notes.append("privileged: the agent reads the simulator's state; not comparable with agents that see images.")
-    blind = [run.name for run in runs if not run.manifest.modalities and len(run.manifest.spec.cameras) > 1]
-    if blind:
-        notes.append(
-            f"{', '.join(blind)}: the agent looks at no image, so its episodes repeat from camera to camera; intervals over "
-            "several cameras are narrower than its scenarios warrant."
-        )
     if mixed:
         notes.append(f"Not comparable, shown together on request. {'; '.join(mixed)}.")
     if fast := [run.name for run in runs if run.manifest.spec.profile == "fast"]:

@@ -267,23 +267,27 @@ def read_columns(folder: Path, names: tuple[str, ...]) -> tuple[list[tuple[str, 
 
     Args:
         folder: A result folder.
-        names: Fields of `EpisodeResult` that always hold text.
+        names: Fields of `EpisodeResult` that always hold text; `scenario` is the scenario's key, the end of the id.
     """
-    keys = [b',"%s":"' % name.encode() for name in names]
+    keys = [None if name == "scenario" else b',"%s":"' % name.encode() for name in names]
     texts: dict[bytes, str] = {}
 
     def parse(body: bytes) -> tuple[str, bool, tuple[str, ...]]:
         if b"\\" in body:
             row = json.loads(body + b"}")
+            row["scenario"] = row["id"].rpartition("/")[2]
             return row["id"], row["status"] == "error", tuple(row[name] for name in names)
         # `encode_line` wrote this line, and without a backslash no text in it holds a quote.
+        identifier = body[len(_ID_START) : body.index(b'"', len(_ID_START))]
         values = []
         for key in keys:
-            start = body.index(key) + len(key)
-            text = body[start : body.index(b'"', start)]
+            if key is None:
+                text = identifier[identifier.rindex(b"/") + 1 :]
+            else:
+                start = body.index(key) + len(key)
+                text = body[start : body.index(b'"', start)]
             values.append(texts.get(text) or texts.setdefault(text, text.decode()))
-        identifier = body[len(_ID_START) : body.index(b'"', len(_ID_START))].decode()
-        return identifier, b',"status":"error"' in body, tuple(values)
+        return identifier.decode(), b',"status":"error"' in body, tuple(values)
 
     return _read_latest(folder, parse)
 

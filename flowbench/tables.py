@@ -1,8 +1,8 @@
 """Paper-style tables: what each run scored, with its interval, its n and what is missing beside every number.
 
-A table is a pure function of results. Runs are first reduced to counts per cell (task x camera), so that a million
-episodes cost one pass, and then averaged over cells. An error is a third outcome: it is shown beside n and never folded
-into a rate unless the reader asks for that accounting, which a note then names.
+A table is a pure function of results. Runs are first sorted into cells (task x camera), so that a million episodes cost
+one pass, and then averaged over cells, with intervals that count scenarios and not cameras. An error is a third outcome:
+it is shown beside n and never folded into a rate unless the reader asks for that accounting, which a note then names.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from flowbench.comparability import ErrorAccounting, check_comparable, check_distinct, incomparable, notes_on_runs
 from flowbench.errors import BadValue, unknown_name
 from flowbench.result import STATUSES, EpisodeResult
 from flowbench.sheet import NOTHING, Group, Line, Sheet, SheetCell, Span
-from flowbench.stats import mean_of_cells
+from flowbench.stats import ClusteredSample, clustered_rate
 from flowbench.store import read_columns, read_manifest
 
 if TYPE_CHECKING:
@@ -36,6 +37,18 @@ ALL = "all"
 OVERALL = "overall"
 
 
+class CellOutcomes(NamedTuple):
+    """How each episode of one cell ended.
+
+    Attributes:
+        scenarios: (N,) number of the scenario's key within the run; the same key of two tasks is two scenarios.
+        statuses: (N,) index into `STATUSES`.
+    """
+
+    scenarios: np.ndarray
+    statuses: np.ndarray
+
+
 @dataclass(frozen=True)
 class RunSummary:
     """A run, reduced to what a table needs.
@@ -44,7 +57,7 @@ class RunSummary:
         name: How the user calls it: its folder.
         manifest: What was run.
         cells: One row per task x camera in the order of the spec (index `task`, `camera`), with the columns `success`,
-            `failure`, `error` and `missing`: numbers of episodes.
+            `failure`, `error` and `missing`, numbers of episodes, and `outcomes`, the cell's `CellOutcomes`.
         torn: Whether the last stored line was cut off by a crash; it is not counted.
     """
 
@@ -56,7 +69,7 @@ class RunSummary:
     @classmethod
     def from_results(cls, manifest: RunManifest, results: Iterable[EpisodeResult], name: str = "run") -> RunSummary:
         """Count results that are already in memory."""
-        rows = [(result.task, result.camera, result.status) for result in results]
+        rows = [(result.task, result.camera, result.status, result.id.rpartition("/")[2]) for result in results]
         return cls(name, manifest, _count_cells(manifest, rows))
 
     @classmethod
@@ -68,7 +81,7 @@ class RunSummary:
             BadValue: If no episode has finished yet.
         """
         manifest = read_manifest(Path(folder))
-        rows, torn = read_columns(Path(folder), ("task", "camera", "status"))
+        rows, torn = read_columns(Path(folder), _FIELDS)
         if not rows:
             raise BadValue(
                 f"{folder} holds a run without a finished episode. Go on with it by its own command: {manifest.command}"
@@ -276,16 +289,33 @@ def aggregate(
 # --- From episodes to cells ---------------------------------------------------------------------------------------
 
 
-def _count_cells(manifest: RunManifest, rows: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
-    """Count the outcomes of each (task, camera, status) row per cell, in the order of the spec."""
-    found = pd.DataFrame.from_records(rows, columns=["task", "camera", "status"])
-    counts = found.groupby(["task", "camera", "status"], sort=False).size().unstack(fill_value=0)
+#: What a table reads of each episode.
+_FIELDS = ("task", "camera", "status", "scenario")
+
+
+def _count_cells(manifest: RunManifest, rows: Sequence[tuple[str, str, str, str]]) -> pd.DataFrame:
+    """Sort the outcome of each row of `_FIELDS` into its cell, in the order of the spec."""
+    found = pd.DataFrame.from_records(rows, columns=_FIELDS)
+    tasks, cameras, scenarios = (pd.factorize(found[name]) for name in ("task", "camera", "scenario"))
+    status = pd.Categorical(found["status"], categories=STATUSES).codes
     planned = _planned(manifest)
-    order = dict.fromkeys([*planned.index, *counts.index])
-    counts = counts.reindex(columns=list(STATUSES), fill_value=0)
-    counts = counts.reindex(pd.MultiIndex.from_tuples(order, names=["task", "camera"]), fill_value=0).astype(int)
-    asked = planned.reindex(counts.index, fill_value=0)
-    return counts.assign(missing=(asked - counts.sum(axis=1)).clip(lower=0))
+    pairs = tasks[0].astype(np.int64) * max(len(cameras[1]), 1) + cameras[0]
+    # In the order in which they finished.
+    there = [(tasks[1][pair // len(cameras[1])], cameras[1][pair % len(cameras[1])]) for pair in pd.unique(pairs)]
+    order = list(dict.fromkeys([*planned.index, *there]))
+    position = {cell: index for index, cell in enumerate(order)}
+    lookup = np.zeros(len(tasks[1]) * len(cameras[1]), dtype=np.int64)
+    lookup[pd.unique(pairs)] = [position[cell] for cell in there]
+    cell = lookup[pairs]
+    counts = np.bincount(cell * len(STATUSES) + status, minlength=len(order) * len(STATUSES)).reshape(len(order), -1)
+    by_cell = np.argsort(cell, kind="stable")
+    bounds = np.cumsum(counts.sum(axis=1))[:-1]
+    outcomes = map(CellOutcomes, np.split(scenarios[0][by_cell], bounds), np.split(status[by_cell], bounds))
+    index = pd.MultiIndex.from_tuples(order, names=["task", "camera"])
+    asked = planned.reindex(index, fill_value=0)
+    return pd.DataFrame(counts, index, STATUSES).assign(
+        missing=(asked - counts.sum(axis=1)).clip(lower=0), outcomes=pd.Series(list(outcomes), index, dtype=object)
+    )
 
 
 def _planned(manifest: RunManifest) -> pd.Series:
@@ -317,9 +347,18 @@ def _aligned_cells(runs: Sequence[RunSummary]) -> list[pd.DataFrame]:
 
 
 def count_errors(cells: pd.DataFrame, errors: ErrorAccounting) -> pd.DataFrame:
-    """Return cells with `n`, the number of episodes that count."""
+    """Return cells with `n`, the number of episodes that count, and no other episode among their `outcomes`."""
     n = cells["success"] + cells["failure"]
-    return cells.assign(n=n + cells["error"] if errors == "failure" else n)
+    if errors == "failure":
+        return cells.assign(n=n + cells["error"])
+    error = STATUSES.index("error")
+    kept = [
+        CellOutcomes(*(part[outcomes.statuses != error] for part in outcomes))
+        if isinstance(outcomes, CellOutcomes)
+        else outcomes
+        for outcomes in cells["outcomes"]
+    ]
+    return cells.assign(n=n, outcomes=pd.Series(kept, cells.index, dtype=object))
 
 
 # --- From cells to rows -------------------------------------------------------------------------------------------
@@ -348,9 +387,24 @@ def score_of(cells: pd.DataFrame) -> Score | None:
     cells = cells.dropna()
     if cells.empty:
         return None
-    rate = mean_of_cells(cells["success"].to_numpy(), cells["n"].to_numpy())
+    rate = clustered_rate(_sample_of(cells[cells["n"] > 0]))
     successes, errors, missing = (int(cells[name].sum()) for name in ("success", "error", "missing"))
     return Score(rate.mean, rate.low, rate.high, rate.n, successes, errors, missing)
+
+
+def _sample_of(cells: pd.DataFrame) -> ClusteredSample:
+    """Return the counted episodes of cells that have some; cells of one task share scenarios."""
+    outcomes = list(cells["outcomes"])
+    if not outcomes:
+        nothing = np.zeros(0, dtype=np.int64)
+        return ClusteredSample(np.zeros(0), nothing, nothing, nothing)
+    sizes = [len(one.statuses) for one in outcomes]
+    # Of several suites a task is named by both.
+    task = np.repeat(cells.index.droplevel("camera").factorize()[0], sizes)
+    key = np.concatenate([one.scenarios for one in outcomes])
+    scenario = pd.factorize(task.astype(np.int64) * (int(key.max()) + 1) + key)[0]
+    success = np.concatenate([one.statuses for one in outcomes]) == STATUSES.index("success")
+    return ClusteredSample(success.astype(np.float64), np.repeat(np.arange(len(sizes)), sizes), scenario, task)
 
 
 # --- What a reader has to know ------------------------------------------------------------------------------------

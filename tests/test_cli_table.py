@@ -24,7 +24,7 @@ def test_the_printed_table_starts_with_the_command_as_typed(write_run, tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines()[0] == "<!-- flowbench table 'r 1' --by task,overall -->"
     assert "| overall" in ran.stdout
-    assert "100.0 [83.9, 100.0]" in ran.stdout
+    assert "100.0 [72.2, 100.0]" in ran.stdout
     assert ran.stderr == ""
 
 

@@ -60,7 +60,7 @@ from flowbench.manifest import command_line
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file instead of printing.")
 def table(runs: tuple[Path, ...], **options: Any) -> None:
-    """Print the success rates of RUN folders, with n, errors and 95 % Wilson intervals.
+    """Print the success rates of RUN folders, with n, errors and 95 % intervals.
 
     The generic table has a column per run. A layout has the rows and columns of a paper's table, with the paper's own
     numbers below those of the runs; without a RUN it shows the paper's numbers alone.

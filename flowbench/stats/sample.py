@@ -130,13 +130,15 @@ class ClusteredSample:
         """Return how many independent episodes n of this sample's are worth in an interval.
 
         Divided by the design effect; and where that is estimated, by what Student's quantile exceeds the normal one, as
-        Korn & Graubard (1998) do for the few scenarios that it is estimated from.
+        Korn & Graubard (1998) do for the few scenarios that it is estimated from. Never less than if all episodes of a
+        scenario were one, which is the worst that can be: a further camera does not take away what the first one said.
         """
         if self.n == self.scenarios:
             return n
         freedom = max(self.scenarios - int(self.task.max()) - 1, 1)
         tail = 0.5 + confidence / 2
-        return n / self.design_effect * float(ndtri(tail) / stdtrit(freedom, tail)) ** 2
+        estimated = n / self.design_effect * float(ndtri(tail) / stdtrit(freedom, tail)) ** 2
+        return max(estimated, n / int(np.bincount(self.scenario).max()))
 
 
 def _renumber(labels: np.ndarray) -> np.ndarray:
