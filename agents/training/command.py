@@ -30,6 +30,7 @@ NO_CACHE = "none"
 @click.option("--agent", help="What to train: a name, package.module:NAME, or path/to/file.py:NAME; or RECIPE.")
 @click.option("--suite", help="The suite to train for (flowbench list suites).")
 @click.option("--data", help="Comma-separated files or folders of demonstrations.")
+@click.option("--tasks", help="Comma-separated tasks.  [default: all in the data]")
 @click.option("--preset", default="small", show_default=True, help="Named settings: tiny, small or paper.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the training and its checkpoint.")
 @click.option("--steps", type=int, help="Optimiser steps (of every stage) instead of the preset's.")
@@ -124,6 +125,7 @@ def _run(recipe: Recipe, suite: Any, settings: Any, plan: RolloutPlan | None, op
     sources = Sources(
         paths=tuple(Path(path) for path in parse_names(options["data"] or "")),
         suite=suite,
+        tasks=parse_names(options["tasks"] or ""),
         limit_per_task=options["limit_demos"],
         label_fraction=options["label_fraction"],
         validation_fraction=options["validation"],

@@ -30,6 +30,7 @@ class Sources:
     Attributes:
         paths: Files or folders of demonstrations; empty for a recipe that makes its own data.
         suite: The suite to train for; None for a recipe that is no agent.
+        tasks: Names of the tasks that take part; empty for all of the data.
         limit_per_task: At most so many demonstrations of each task.
         label_fraction: Share of the demonstrations whose actions may be used; the others are videos.
         validation_fraction: Share of each task's demonstrations that is held out.
@@ -39,6 +40,7 @@ class Sources:
 
     paths: tuple[Path, ...]
     suite: Suite | None = None
+    tasks: tuple[str, ...] = ()
     limit_per_task: int | None = None
     label_fraction: float = 1.0
     validation_fraction: float = 0.1
@@ -72,6 +74,7 @@ class Sources:
             names = ", ".join(map(str, self.paths)) or "no --data"
             raise DataError(f"There are no actions to learn from in {names}. Collect without --action-free.")
         subset = Subset(
+            tasks=self.tasks,
             split=split,
             validation_fraction=self.validation_fraction,
             fraction=self.label_fraction if labelled else 1.0,

@@ -8,6 +8,7 @@ memory.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,7 +128,11 @@ class WindowedDemos:
         missing = [
             (path, origin) for path, origin in zip(paths, self.dataset.origins, strict=True) if not path.exists()
         ]
-        for path, origin in tqdm(missing, desc=f"decoding {key}", unit="demo", disable=len(missing) < 2, leave=False):
+        interval_s = 0.2 if sys.stderr.isatty() else 30.0
+        bar = tqdm(
+            missing, f"decoding {key}", unit="demo", disable=len(missing) < 2, leave=False, mininterval=interval_s
+        )
+        for path, origin in bar:
             self._write(path, fit(origin.reader.read(origin.demo, origin.keys[key], slice(None))))
         return [np.load(path, mmap_mode="r") for path in paths]
 
