@@ -1,0 +1,208 @@
+"""From the points of an object in a plan's first moment to its pose in every later one: two estimators with one answer.
+
+`published_motion` keeps AVDC's bookkeeping: points are carried by the motion just fitted and read the flow wherever that puts
+them, occluded or not; who once disagreed with the others in the image is out. `tracked_motion` is ours: points are followed
+themselves, so that no error of an earlier fit moves them; each fit is to where they were at the start, where depth was
+measured; and a point that the way back does not confirm is out for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from flowbench.agents.geometry.published_fit import fit_published, similarity_inliers
+from flowbench.agents.geometry.rigid_fit import MIN_POINTS, MotionPrior, RigidFit, fit_reprojection
+from flowbench.agents.geometry.sampling import sample_bilinear
+from flowbench.agents.geometry.tracking import FlowChain, follow
+from flowbench.camera import CameraParams, transform_points
+
+#: Fits one link: points before (world), pixels after, camera -> motion.
+LinkFit = Callable[[np.ndarray, np.ndarray, CameraParams], RigidFit]
+
+
+@dataclass(frozen=True)
+class ObjectMotion:
+    """How an object moves along a plan of T moments.
+
+    Attributes:
+        poses_world: (T, 4, 4) rigid transforms of world points, metres, from the first moment to each; the first is the identity.
+        pixels: (T, N, 2) where the N points are in each moment, as the estimator followed them.
+        live: bool (T, N) which points took part in each fit.
+        costs_px2: (T - 1,) mean squared reprojection error of each fit; NaN where none was possible.
+        solves: Number of times a minimiser was started.
+    """
+
+    poses_world: np.ndarray
+    pixels: np.ndarray
+    live: np.ndarray
+    costs_px2: np.ndarray
+    solves: int
+
+    def path_world(self, point_world: np.ndarray) -> np.ndarray:
+        """Return the (T, 3) positions, metres, of a (3,) point of the object."""
+        return np.stack([transform_points(pose, point_world) for pose in self.poses_world])
+
+
+@dataclass(frozen=True)
+class TrackingRules:
+    """What `tracked_motion` believes. The defaults are for exact flow; `for_noise` scales them.
+
+    Chosen on the first plans of metaworld11, three cameras, seeds 0-1, with exact flow (docs/agents.md has the table).
+
+    Attributes:
+        trusted_px: Disagreements, ascending: the points below the first one that leaves `wanted_points` take part.
+        lost_px: A point that ever disagrees by more is lost.
+        misfit_px: A point farther than this from the fitted motion, and than three standard deviations of all, is lost.
+        wanted_points: Enough points to trust no worse ones.
+        min_points: With fewer, the object goes on as it last moved.
+        prior: How an object is expected to move in one link.
+    """
+
+    trusted_px: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8)
+    lost_px: float = 2.0
+    misfit_px: float = 0.15
+    wanted_points: int = 12
+    min_points: int = 6
+    prior: MotionPrior | None = MotionPrior(turn_rad=0.5, step_m=0.1, noise_px=0.03)
+
+    @classmethod
+    def for_noise(cls, noise_px: float) -> TrackingRules:
+        """Return the rules for flow whose error is about `noise_px`.
+
+        An estimator's errors are alike in neighbouring pixels, so a hundred points are worth a few: the prior counts them as
+        if each were ten times worse.
+        """
+        if noise_px <= 0.05:
+            return cls()
+        return cls(
+            trusted_px=(2 * noise_px, 4 * noise_px),
+            lost_px=2 + 4 * noise_px,
+            misfit_px=4 * noise_px,
+            wanted_points=40,
+            prior=MotionPrior(turn_rad=0.3, step_m=0.1, noise_px=10 * noise_px),
+        )
+
+
+def tracked_motion(
+    points_world: np.ndarray,
+    pixels: np.ndarray,
+    chain: FlowChain,
+    camera: CameraParams,
+    rules: TrackingRules | None = None,
+) -> ObjectMotion:
+    """Follow an object's points and fit its pose in every moment.
+
+    Args:
+        points_world: (N, 3) metres, points of the object in the plan's first moment.
+        pixels: (N, 2) where they are seen there.
+        chain: Flow; without its backward direction every point is believed.
+        camera: The camera of every moment.
+        rules: What to believe; None is for exact flow.
+    """
+    rules = rules or TrackingRules()
+    alive = np.ones(len(pixels), bool)
+    worst_px = np.zeros(len(pixels))
+    poses, followed, live, costs, solves = [np.eye(4)], [pixels], [alive], [], 0
+    for link in range(len(chain.forward_px)):
+        landing, disagreement_px, inside = follow(chain, link, followed[-1])
+        alive = alive & inside & (disagreement_px < rules.lost_px)
+        worst_px = np.maximum(worst_px, disagreement_px)
+        used = _trusted(alive, worst_px, rules)
+        if len(used) >= max(rules.min_points, MIN_POINTS):
+            fit, used, misfits, tries = _fit_and_trim(points_world, landing, camera, used, poses[-1], rules)
+            alive[misfits] = False
+            pose = fit.motion_world
+            costs.append(fit.cost_px2)
+            solves += tries
+        else:
+            # Nothing is known any more, except that things go on moving.
+            pose = poses[-1] @ np.linalg.inv(poses[-2]) @ poses[-1] if len(poses) > 1 else poses[-1]
+            costs.append(np.nan)
+            used = np.zeros(0, int)
+        poses.append(pose)
+        modelled = camera.project(transform_points(pose, points_world)).pixels
+        followed.append(np.where(alive[:, None], landing, modelled))
+        live.append(np.isin(np.arange(len(alive)), used))
+    return ObjectMotion(np.stack(poses), np.stack(followed), np.stack(live), np.array(costs), solves)
+
+
+def _trusted(alive: np.ndarray, worst_px: np.ndarray, rules: TrackingRules) -> np.ndarray:
+    """Return the indices of the points that take part: no worse ones than are needed."""
+    for threshold_px in rules.trusted_px:
+        chosen = np.flatnonzero(alive & (worst_px < threshold_px))
+        if len(chosen) >= rules.wanted_points:
+            return chosen
+    candidates = np.flatnonzero(alive)
+    return candidates[np.argsort(worst_px[candidates], kind="stable")[: rules.wanted_points]]
+
+
+def _fit_and_trim(
+    points_world: np.ndarray,
+    landing: np.ndarray,
+    camera: CameraParams,
+    used: np.ndarray,
+    start: np.ndarray,
+    rules: TrackingRules,
+) -> tuple[RigidFit, np.ndarray, np.ndarray, int]:
+    """Fit, drop who does not fit, and fit again.
+
+    Returns:
+        The fit, who took part in it, who was dropped, and the number of solves.
+    """
+    fit = fit_reprojection(points_world[used], landing[used], camera, start=start, prior=rules.prior)
+    predicted = camera.project(transform_points(fit.motion_world, points_world[used])).pixels
+    error_px = np.linalg.norm(predicted - landing[used], axis=1)
+    # 1.4826 times the median of absolute values is the standard deviation of a Gaussian.
+    fits = error_px < max(rules.misfit_px, 3 * 1.4826 * float(np.median(error_px)))
+    if fits.all() or fits.sum() < max(rules.min_points, MIN_POINTS):
+        return fit, used, used[:0], fit.solves
+    again = fit_reprojection(points_world[used[fits]], landing[used[fits]], camera, start=start, prior=rules.prior)
+    return again, used[fits], used[~fits], fit.solves + again.solves
+
+
+def published_motion(
+    points_world: np.ndarray,
+    pixels: np.ndarray,
+    chain: FlowChain,
+    camera: CameraParams,
+    rng: np.random.Generator,
+    *,
+    fit: LinkFit | None = None,
+) -> ObjectMotion:
+    """Carry points along as `get_transforms` of AVDC's `experiment/myutils.py` does.
+
+    Each link: read the flow at the points (clipped to the image), keep those that move with the best similarity of the image
+    plane, fit, and carry the kept points on with the fitted motion. Nothing is checked against the way back.
+
+    Args:
+        points_world: (N, 3) metres.
+        pixels: (N, 2) where they are seen.
+        chain: Flow; its backward direction and its `inside` are not read.
+        camera: The camera of every moment.
+        rng: Draws the two-point samples and the minimiser's starts.
+        fit: Fits one link; None is the published minimiser, with its fifty restarts.
+
+    Raises:
+        AgentError: If all points but one are lost, as in the published code.
+    """
+    height, width = chain.inside.shape
+    kept = np.arange(len(pixels))
+    points, at = points_world, pixels
+    poses, followed, live, costs, solves = [np.eye(4)], [pixels], [np.ones(len(pixels), bool)], [], 0
+    for flow_px in chain.forward_px:
+        # `warp_kp_with_bilinear` clips to one pixel less than the last.
+        landing = np.clip(at + sample_bilinear(flow_px, at), 0, [width - 2, height - 2])
+        inliers = similarity_inliers(at, landing, rng)
+        kept, points, landing = kept[inliers], points[inliers], landing[inliers]
+        found = fit(points, landing, camera) if fit else fit_published(points, landing, camera, rng)
+        poses.append(found.motion_world @ poses[-1])
+        costs.append(found.cost_px2)
+        solves += found.solves
+        points = transform_points(found.motion_world, points)
+        at = camera.project(points).pixels
+        followed.append(camera.project(transform_points(poses[-1], points_world)).pixels)
+        live.append(np.isin(np.arange(len(pixels)), kept))
+    return ObjectMotion(np.stack(poses), np.stack(followed), np.stack(live), np.array(costs), solves)

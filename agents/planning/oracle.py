@@ -1,0 +1,129 @@
+"""A perfect plan: the scripted expert, rolled out from the present state and taken back.
+
+It is the upper bound of everything that imagines. It reads the simulator's state, so whatever uses it is privileged; the
+state is restored exactly, and only the frames of the plan are rendered.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from flowbench.agent import Needs
+from flowbench.agents.planning.plan import Plan, Window
+from flowbench.agents.scripted import ScriptedAgent
+from flowbench.camera import CameraPose
+from flowbench.errors import BadValue
+from flowbench.flow.snapshot import Snapshot, snapshot_of
+from flowbench.observation import Observation
+from flowbench.simulator import Simulator, SimulatorState
+from flowbench.task import Task
+
+#: AVDC's demonstrations end here (`collect_video`, experiment/metaworld_exp/utils.py of AVDC_experiments).
+STEPS_AFTER_SUCCESS = 10
+#: A roll-out that has not succeeded ends here; AVDC's experts have 500 steps for a whole episode.
+MAX_STEPS = 400
+
+
+class OraclePlanner:
+    """Plans with the scripted expert of the task's simulator.
+
+    A plan is the expert's roll-out from the present state until ten successful steps after its success, or until the success
+    is lost again (handle-press loses it at once), sampled as AVDC samples its videos. From states that the expert was not
+    written for (a toppled object, at a replan) the roll-out may fail, and the plan with it.
+    """
+
+    needs = Needs(privileged=True)
+    #: Its plans depend on a state that no image holds.
+    identity: Mapping[str, str] = {}
+
+    def __init__(
+        self, frames: int = 8, render: bool = True, snapshots: bool = True, max_steps: int = MAX_STEPS
+    ) -> None:
+        """Choose what plans hold.
+
+        Args:
+            frames: Number of moments T.
+            render: Whether plans hold pictures; they cost ten times as much as snapshots.
+            snapshots: Whether plans hold the states, for exact flow.
+            max_steps: Length of the longest roll-out.
+
+        Raises:
+            BadValue: If there would be nothing to plan.
+        """
+        if frames < 2:
+            raise BadValue(f"frames is {frames}; a plan has at least 2, the present included.")
+        if not (render or snapshots):
+            raise BadValue("An oracle plan without pictures and without snapshots holds nothing; leave one of them on.")
+        self._frames, self._render, self._snapshots, self._max_steps = frames, render, snapshots, max_steps
+        self._expert = ScriptedAgent()
+
+    def reset(self, task: Task) -> None:
+        """Remember whose expert is asked."""
+        self._task = task
+
+    def plan(self, observation: Observation, seed: int) -> Plan:
+        """Roll the expert out from here, look at the sampled states, and go back."""
+        started = time.perf_counter()
+        simulator = observation.simulator
+        camera = observation.camera_params()
+        present = simulator.get_state()
+        try:
+            states = self._roll_out(simulator, observation, seed)
+            pose = CameraPose.parse(observation.camera)
+            views = []
+            for index in sample_frames(len(states), self._frames):
+                simulator.set_state(states[index])
+                view = snapshot_of(simulator, pose, camera.width, camera.height, rgb=self._render)
+                views.append(view.mirror() if camera.mirrored else view)
+        finally:
+            simulator.set_state(present)
+        return Plan(
+            instruction=observation.instruction,
+            seed=seed,
+            window=Window.of_camera(camera),
+            frames=np.stack([view.rgb for view in views]) if self._render else None,
+            snapshots=tuple(views) if self._snapshots else None,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _roll_out(self, simulator: Simulator, observation: Observation, seed: int) -> list[SimulatorState]:
+        """Return every state of the expert's roll-out, the present first; the simulator is left at its end."""
+        self._expert.reset(self._task, {}, seed)
+        states = [simulator.get_state()]
+        successes = 0
+        for step in range(1, self._max_steps + 1):
+            action = self._expert.act(_look(simulator, observation.instruction, step))
+            succeeded = simulator.step(action).success
+            states.append(simulator.get_state())
+            successes += succeeded
+            if successes >= STEPS_AFTER_SUCCESS or (successes and not succeeded):
+                break
+        return states
+
+
+def sample_frames(length: int, frames: int) -> list[int]:
+    """Return which of `length` moments a video of `frames` shows: AVDC's `sample_n_frames`, the last one included.
+
+    >>> sample_frames(71, 8)
+    [0, 10, 20, 30, 40, 50, 60, 70]
+    """
+    return [int(index * length / (frames - 1)) for index in range(frames - 1)] + [length - 1]
+
+
+def _look(simulator: Simulator, instruction: str, step: int) -> Observation:
+    """Return what an expert looks at: the state, and no image."""
+    return Observation(
+        keys=("proprio",),
+        read=_no_reader(simulator),
+        cameras={},
+        instruction=instruction,
+        step=step,
+        simulator=simulator,
+    )
+
+
+def _no_reader(simulator: Simulator):
+    return lambda key: {"proprio": simulator.proprio()}

@@ -1,0 +1,125 @@
+"""The nearest demonstration as a plan: no model, no training, and the number that a video model has to beat.
+
+The demonstration of the same instruction whose first picture is nearest to what is seen now is shown from its start, as if
+it went on from here. At a replan the nearest picture of its middle would be another question; the first one is asked again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from flowbench.agent import Needs
+from flowbench.agents.planning.oracle import sample_frames
+from flowbench.agents.planning.plan import Plan, Window
+from flowbench.data.demonstration import DemoReader
+from flowbench.data.readers import open_demos
+from flowbench.errors import DataError, ShapeError
+from flowbench.manifest import content_hash
+from flowbench.observation import Observation
+from flowbench.task import Task
+
+#: First pictures are compared at this height, so that a pixel's shift of an edge does not decide.
+COMPARED_HEIGHT = 48
+
+
+class RetrievalPlanner:
+    """Shows the nearest demonstration of the instruction, seen by the episode's camera if it is recorded by that one."""
+
+    needs = Needs(modalities=("rgb", "calibration"))
+
+    def __init__(self, checkpoint: str, frames: int = 8) -> None:
+        """Open the demonstrations.
+
+        Args:
+            checkpoint: File or folder of demonstrations (`flowbench collect`), in any format that `flowbench data` reads.
+            frames: Number of moments T.
+
+        Raises:
+            DataError: If it holds none.
+        """
+        self._reader: DemoReader = open_demos(checkpoint)
+        self._frames = frames
+        self._first: dict[tuple[int, str], np.ndarray] = {}
+        self.identity: Mapping[str, str | int | None] = {
+            "planner": "retrieval",
+            "frames": frames,
+            "demonstrations": content_hash("", checkpoint),
+        }
+
+    def reset(self, task: Task) -> None:
+        """Find the demonstrations of the task, by instruction or by name.
+
+        Raises:
+            DataError: If there are none.
+        """
+        self._found = [
+            index
+            for index, demo in enumerate(self._reader.demos)
+            if demo.success is not False and (demo.instruction == task.instruction or demo.task == task.name)
+        ]
+        if not self._found:
+            known = sorted({demo.instruction or demo.task or "?" for demo in self._reader.demos})
+            raise DataError(
+                f"{self._reader.path} holds no demonstration of {task.instruction!r}; it has {', '.join(known[:8])}. Collect "
+                f"some: flowbench collect --suite {task.suite} --tasks {task.name} --out FILE"
+            )
+
+    def plan(self, observation: Observation, seed: int) -> Plan:
+        """Show the nearest demonstration."""
+        started = time.perf_counter()
+        camera, image = observation.camera_params(), observation.rgb()
+        candidates = [
+            (index, name)
+            for index in self._found
+            for name in self._reader.demos[index].cameras
+            if f"{name}/rgb" in self._reader.demos[index].arrays and name == observation.camera
+        ]
+        if not candidates:
+            raise DataError(
+                f"{self._reader.path} holds no demonstration of {observation.instruction!r} seen by camera "
+                f"{observation.camera}. Collect with --cameras {observation.camera}, or evaluate another camera."
+            )
+        # Both pictures as the camera gives them: a mirrored recording is turned for an upright camera, and the reverse.
+        self._flip = camera.mirrored != (self._reader.image_view == "policy")
+        seen = _reduced(image[:, ::-1] if self._flip else image)
+        distances = [float(np.abs(self._first_picture(key) - seen).mean()) for key in candidates]
+        index, name = candidates[int(np.argmin(distances))]
+        frames = self._read(index, name, self._reader.demos[index].steps)
+        if frames.shape[1:] != image.shape:
+            raise ShapeError(
+                f"Demonstrations of {self._reader.path} are {frames.shape[2]}x{frames.shape[1]}; the camera gives "
+                f"{camera.width}x{camera.height}. Evaluate with --image-size {frames.shape[2]}x{frames.shape[1]}."
+            )
+        if self._flip:
+            frames = np.ascontiguousarray(frames[:, :, ::-1])
+        # What is seen now is the present, not the demonstration's first picture.
+        frames = np.concatenate([image[None], frames[1:]])
+        return Plan(
+            observation.instruction,
+            seed,
+            Window.of_camera(camera),
+            frames=frames,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _first_picture(self, key: tuple[int, str]) -> np.ndarray:
+        if key not in self._first:
+            index, name = key
+            self._first[key] = _reduced(self._reader.read(index, f"{name}/rgb", slice(0, 1))[0])
+        return self._first[key]
+
+    def _read(self, index: int, name: str, steps: int) -> np.ndarray:
+        chosen = sample_frames(steps, self._frames)
+        return np.concatenate([self._reader.read(index, f"{name}/rgb", slice(step, step + 1)) for step in chosen])
+
+
+def _reduced(image: np.ndarray) -> np.ndarray:
+    """Return a small float32 copy of an image."""
+    import cv2
+
+    height, width = image.shape[:2]
+    size = (max(1, round(width * COMPARED_HEIGHT / height)), COMPARED_HEIGHT)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
