@@ -66,6 +66,21 @@ def noised(
     return noisy, steps, scheduler.get_velocity(actions, noise, steps)
 
 
+def loss_weights(scheduler: DDIMScheduler, steps: torch.Tensor, min_snr: float) -> torch.Tensor:
+    """Return the (B,) weights of (B,) steps, by signal-to-noise ratio (Hang et al. 2023, equation 7).
+
+    Args:
+        scheduler: As `make_scheduler` builds it.
+        steps: (B,) diffusion steps.
+        min_snr: Ratio above which it no longer counts; 0 weights all steps alike.
+    """
+    if not min_snr:
+        return torch.ones(len(steps), device=steps.device)
+    signal = scheduler.alphas_cumprod.to(steps.device)[steps]
+    ratio = signal / (1 - signal)
+    return ratio.clamp(max=min_snr) / (ratio if scheduler.config.prediction_type == "epsilon" else ratio + 1)
+
+
 def denoise(
     scheduler: DDIMScheduler,
     network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
