@@ -23,7 +23,7 @@ class Needs:
     """What an agent wants to see; the environment renders just this.
 
     Attributes:
-        modalities: Subset of rgb, depth, segmentation, calibration; empty renders nothing at all.
+        modalities: Subset of rgb, depth, segmentation, calibration, flow; empty renders nothing at all.
         extra_cameras: Named views wanted besides the episode's camera, e.g. a wrist camera.
         image_size: (width, height) in pixels; None takes the suite's default.
         image_view: Image orientation; None takes the protocol's.
@@ -44,7 +44,9 @@ class Agent(Protocol):
     """The thing evaluated.
 
     Constructor arguments come from `--agent-args`; a constructor that has parameters named `device` or `checkpoint`
-    gets those of the command line.
+    gets those of the command line. A class whose checkpoints are more than a path may have static methods
+    `default_checkpoint(agent, suite)`, the name of one that comes with it or None, `checkpoint_files(checkpoint)`, the files
+    that determine what it does, and `describe_checkpoint(checkpoint)`, one line for people.
     """
 
     needs: Needs

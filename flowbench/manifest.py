@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flowbench.errors import BadValue, StoreError
+from flowbench.registry import agent_class
 from flowbench.spec import EvalSpec
 
 #: Raised when the layout of a result folder changes.
@@ -149,12 +150,7 @@ def content_hash(agent: str, checkpoint: str | None) -> str | None:
     Raises:
         BadValue: If the checkpoint does not exist.
     """
-    paths: list[Path] = []
-    if checkpoint:
-        root = Path(checkpoint)
-        if not root.exists():
-            raise BadValue(f"--checkpoint {checkpoint} does not exist.")
-        paths = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
+    paths = _checkpoint_files(agent, checkpoint) if checkpoint else []
     agent_file = Path(agent.partition(":")[0])
     if agent_file.suffix == ".py" and agent_file.is_file():
         paths.append(agent_file)
@@ -164,6 +160,17 @@ def content_hash(agent: str, checkpoint: str | None) -> str | None:
     for path in paths:
         digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def _checkpoint_files(agent: str, checkpoint: str) -> list[Path]:
+    """Return the files that make up a checkpoint: those the agent names, or all that are there."""
+    files_of = getattr(agent_class(agent), "checkpoint_files", None)
+    if files_of is not None:
+        return list(files_of(checkpoint))
+    root = Path(checkpoint)
+    if not root.exists():
+        raise BadValue(f"--checkpoint {checkpoint} does not exist.")
+    return sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
 
 
 def command_line() -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from flowbench.errors import BadValue
+from flowbench.errors import BadValue, FlowBenchError
 from flowbench.manifest import RunManifest, content_hash, installed_versions
 from flowbench.registry import get_suite
 from flowbench.result import EpisodeResult, Outcome
@@ -197,9 +197,14 @@ def _folder_of(place: Path) -> Path:
 
 
 def _content_now(spec: EvalSpec, checkpoint: str | None) -> str | None:
-    if checkpoint and not Path(checkpoint).exists():
-        raise BadValue(f"The checkpoint {checkpoint} does not exist here. Say where it lies with --checkpoint PATH.")
-    return content_hash(spec.agent.name, checkpoint)
+    try:
+        return content_hash(spec.agent.name, checkpoint)
+    except FlowBenchError as error:
+        if checkpoint is None:
+            raise
+        raise BadValue(
+            f"The checkpoint {checkpoint} does not exist here. Say where it lies with --checkpoint PATH."
+        ) from error
 
 
 def _pick(outcome: Outcome, names: Sequence[str]) -> dict[str, object]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from flowbench.agents.bc.model import BCConfig, BCNetwork
-from flowbench.agents.training.checkpoint import Checkpoint, shipped_checkpoint
+from flowbench.agents.training.checkpoint import Checkpoint, CheckpointAgent
 from flowbench.agents.training.imitation_agent import ImitationAgent
 from flowbench.camera import CameraParams
 from flowbench.errors import BadValue
@@ -47,11 +47,6 @@ class BCAgent(ImitationAgent):
             raise BadValue(
                 f"execute is {execute}; this checkpoint predicts {config.chunk} actions, so it is from 1 to that."
             )
-
-    @staticmethod
-    def default_checkpoint(suite: str) -> str | None:
-        """Return the name of the shipped checkpoint for a suite; None if there is none."""
-        return shipped_checkpoint("bc", suite)
 
     def reset(self, task: Task, cameras: Mapping[str, CameraParams], seed: int) -> None:
         """Check that the episode is of a kind that the network knows, and forget the last one.

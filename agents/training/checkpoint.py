@@ -215,6 +215,27 @@ class Checkpoint:
         return cls(folder=folder, training=training, **values)
 
 
+class CheckpointAgent:
+    """Mixin of agents whose checkpoints are those of this module: they may be named, and some are shipped."""
+
+    @staticmethod
+    def default_checkpoint(agent: str, suite: str) -> str | None:
+        """Return the name of the checkpoint that is shipped for an agent and a suite; None if there is none."""
+        name = f"{agent}-{suite}"
+        return name if name in shipped_checkpoints() else None
+
+    @staticmethod
+    def checkpoint_files(checkpoint: str) -> tuple[Path, ...]:
+        """Return the files that determine what the agent does; how it was trained is not among them."""
+        folder = locate(checkpoint)
+        return folder / CONFIG, folder / WEIGHTS
+
+    @staticmethod
+    def describe_checkpoint(checkpoint: str) -> str:
+        """Return what it is and how it was trained."""
+        return Checkpoint.open(checkpoint).description
+
+
 def write_checkpoint(
     folder: Path,
     recipe: Recipe,
@@ -277,12 +298,6 @@ def shipped_checkpoints() -> dict[str, Path]:
     """Return the folders of the checkpoints that come with FlowBench, by name."""
     top = Path(str(files("flowbench.agents"))) / "checkpoints"
     return {path.parent.name: path.parent for path in sorted(top.glob(f"*/{CONFIG}"))}
-
-
-def shipped_checkpoint(recipe: str, suite: str) -> str | None:
-    """Return the name of the shipped checkpoint for an agent and a suite; None if there is none."""
-    name = f"{recipe}-{suite}"
-    return name if name in shipped_checkpoints() else None
 
 
 def locate(source: str) -> Path:

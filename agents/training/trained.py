@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowbench.agent import Agent
-from flowbench.agents.training.checkpoint import Checkpoint
+from flowbench.agents.training.checkpoint import Checkpoint, CheckpointAgent
 from flowbench.agents.training.recipe import get_recipe
 
 
@@ -18,3 +18,7 @@ def trained(checkpoint: str, recipe: str | None = None, device: str = "cpu") -> 
     """
     opened = Checkpoint.open(checkpoint)
     return get_recipe(recipe or opened.recipe).agent(opened, device)
+
+
+trained.checkpoint_files = CheckpointAgent.checkpoint_files
+trained.describe_checkpoint = CheckpointAgent.describe_checkpoint

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from flowbench.camera import CameraPose, expand_sweep
-from flowbench.cli.parsing import agent_spec, parse_indices, parse_names, parse_size
+from flowbench.cli.parsing import agent_spec, describe_checkpoint, parse_indices, parse_names, parse_size
 from flowbench.errors import BadValue
 from flowbench.recording import RECORD_MODES
 from flowbench.registry import get_suite
@@ -98,6 +98,8 @@ def eval_(ctx: click.Context, **options: Any) -> None:
     from flowbench.evaluate import EvalOptions, check_options, count_errors, evaluate, run_preflight
 
     spec = build_spec(options)
+    if not options["quiet"] and (description := describe_checkpoint(spec.agent)):
+        click.echo(description, err=True)
     eval_options = EvalOptions(
         workers=options["workers"],
         device=options["device"],

@@ -72,13 +72,21 @@ def parse_arguments(text: str) -> dict[str, Any]:
 def agent_spec(options: Mapping[str, Any]) -> AgentSpec:
     """Return the agent that `--agent`, `--agent-args` and `--checkpoint` name.
 
+    Without `--checkpoint`, an agent may have one that comes with it for the suite.
+
     Raises:
         FlowBenchError: If there is no such agent, or no such checkpoint.
     """
-    agent_class(options["agent"])
+    name, arguments, checkpoint = options["agent"], parse_arguments(options["agent_args"]), options["checkpoint"]
+    default_for = getattr(agent_class(name), "default_checkpoint", None)
+    if checkpoint is None and default_for is not None and "checkpoint" not in arguments:
+        checkpoint = default_for(name, options["suite"])
     return AgentSpec(
-        name=options["agent"],
-        arguments=parse_arguments(options["agent_args"]),
-        checkpoint=options["checkpoint"],
-        content_sha256=content_hash(options["agent"], options["checkpoint"]),
+        name=name, arguments=arguments, checkpoint=checkpoint, content_sha256=content_hash(name, checkpoint)
     )
+
+
+def describe_checkpoint(agent: AgentSpec) -> str:
+    """Return one line about an agent's checkpoint and how it was trained; empty if the agent cannot tell."""
+    describe = getattr(agent_class(agent.name), "describe_checkpoint", None)
+    return f"Checkpoint: {describe(agent.checkpoint)}." if describe and agent.checkpoint else ""
