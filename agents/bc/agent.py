@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from flowbench.agents.bc.model import BCConfig, BCNetwork
-from flowbench.agents.training.checkpoint import Checkpoint, CheckpointAgent
+from flowbench.agents.training.checkpoint import Checkpoint
 from flowbench.agents.training.imitation_agent import ImitationAgent
 from flowbench.camera import CameraParams
 from flowbench.errors import BadValue

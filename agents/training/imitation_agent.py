@@ -10,7 +10,7 @@ import torch
 
 from flowbench.agent import Needs
 from flowbench.agents.nets.observation import ObservationConfig, ObservationNetwork, to_float
-from flowbench.agents.training.checkpoint import Checkpoint
+from flowbench.agents.training.checkpoint import Checkpoint, CheckpointAgent
 from flowbench.agents.training.devices import checked_device
 from flowbench.agents.training.images import ImageFit
 from flowbench.camera import CameraParams, CameraPose
@@ -19,7 +19,7 @@ from flowbench.observation import Observation
 from flowbench.task import Task
 
 
-class ImitationAgent:
+class ImitationAgent(CheckpointAgent):
     """A trained network that sees what demonstrations show.
 
     Attributes:
