@@ -15,7 +15,7 @@ from flowbench.env import EnvConfig, TaskEnv
 from flowbench.errors import ActionError, FlowBenchError, MissingExtra, RenderingUnavailable
 from flowbench.observation import Observation
 from flowbench.registry import get_suite, make_agent
-from flowbench.simulator import MODALITIES
+from flowbench.simulator import OBSERVABLE_MODALITIES
 from flowbench.suite import Suite
 from flowbench.task import Scenario
 
@@ -114,8 +114,9 @@ class _AgentCheck:
             )
         for modality in needs.modalities:
             self.require(
-                modality in MODALITIES,
-                f"needs.modalities has {modality!r}, which is not a modality. Choose from {', '.join(MODALITIES)}.",
+                modality in OBSERVABLE_MODALITIES,
+                f"needs.modalities has {modality!r}, which is not a modality. Choose from "
+                f"{', '.join(OBSERVABLE_MODALITIES)}.",
             )
         for name in needs.extra_cameras:
             self.require(

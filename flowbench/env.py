@@ -17,8 +17,17 @@ from gymnasium import spaces
 
 from flowbench.camera import CameraParams, CameraPose
 from flowbench.errors import ActionError, BadValue, FlowBenchError, unknown_name
+from flowbench.flow.observed import Stand, flow_to_previous, stand_of
+from flowbench.flow.snapshot import require_bodies, take_snapshot
 from flowbench.observation import Observation
-from flowbench.simulator import MODALITIES, RENDERED_MODALITIES, Frame, RenderSettings, Simulator, SimulatorState
+from flowbench.simulator import (
+    OBSERVABLE_MODALITIES,
+    RENDERED_MODALITIES,
+    Frame,
+    RenderSettings,
+    Simulator,
+    SimulatorState,
+)
 from flowbench.success import SuccessTracker
 from flowbench.suite import Suite
 from flowbench.task import ImageView, ProtocolRules, Scenario, Task
@@ -30,7 +39,7 @@ class EnvConfig:
 
     Attributes:
         cameras: Camera poses, by text (`"corner+yaw15"`); empty for no camera.
-        modalities: Subset of rgb, depth, segmentation, calibration, for every camera.
+        modalities: Subset of rgb, depth, segmentation, calibration and flow, for every camera.
         image_size: (width, height) in pixels; None takes the suite's default.
         image_view: `geometric` (upright, not mirrored) or `policy` (as published checkpoints saw it); None takes the
             protocol's.
@@ -64,7 +73,8 @@ class TaskEnv(gymnasium.Env):
     Observations are flat dicts with the keys `"<camera>/rgb"` (uint8 (H, W, 3)), `"<camera>/depth"` (float32 (H, W)
     metres along the optical axis, 0 where nothing was hit), `"<camera>/segmentation"` (int32 (H, W), 0 background, names
     in `info["segmentation_names"]`), `"<camera>/intrinsic_cv"` (float32 (3, 3) pixels), `"<camera>/extrinsic_cv"`
-    (float32 (4, 4), world to camera, metres) and `"proprio"` (float32 (P,)).
+    (float32 (4, 4), world to camera, metres), `"<camera>/flow"` (float32 (H, W, 2), pixels right and down from each pixel to
+    where its point was in the frame before; 0 right after `reset` and `set_state`) and `"proprio"` (float32 (P,)).
 
     Non-obvious behaviours:
         - The simulator is built at the first `reset`, and an OpenGL context is made at the first render.
@@ -97,8 +107,8 @@ class TaskEnv(gymnasium.Env):
             task = replace(task, action_spec=rules.action_spec)
         self.suite, self.task, self.rules, self.config = suite, task, rules, config
         for modality in config.modalities:
-            if modality not in MODALITIES:
-                raise unknown_name("modality", modality, MODALITIES)
+            if modality not in OBSERVABLE_MODALITIES:
+                raise unknown_name("modality", modality, OBSERVABLE_MODALITIES)
         for name, value, allowed in (
             ("render mode", render_mode or "rgb_array", self.metadata["render_modes"]),
             ("render profile", config.profile, ("full", "fast")),
@@ -107,6 +117,8 @@ class TaskEnv(gymnasium.Env):
             if value not in allowed:
                 raise unknown_name(name, value, allowed)
         self._observation: Observation | None = None
+        # Of the frame before, if the flow to it may be read.
+        self._before: Stand | None = None
         self.set_cameras(config.cameras)
         suite.check_installed()
         self.render_mode = render_mode
@@ -158,6 +170,7 @@ class TaskEnv(gymnasium.Env):
                     "intrinsic_cv": spaces.Box(-np.inf, np.inf, (3, 3), np.float32),
                     "extrinsic_cv": spaces.Box(-np.inf, np.inf, (4, 4), np.float32),
                 },
+                "flow": {"flow": spaces.Box(-np.inf, np.inf, (height, width, 2), np.float32)},
             }
             entries = {
                 f"{camera}/{key}": space
@@ -176,6 +189,8 @@ class TaskEnv(gymnasium.Env):
         if self._simulator is None:
             settings = RenderSettings(*self.image_size, profile=self.config.profile)
             self._simulator = self.suite.make_simulator(self.task, self.rules, settings)
+            if "flow" in self.config.modalities:
+                require_bodies(self._simulator)
             self._simulator.reset(self._scenario or Scenario(0, 0 if self.suite.init_states else None))
         return self._simulator
 
@@ -226,6 +241,7 @@ class TaskEnv(gymnasium.Env):
         for action in prefix:
             solved = self.simulator.step(action).success
         self._tracker = SuccessTracker.of(self.rules)
+        self._before = None
         return self._observe(), self._info(success_now=solved)
 
     def step(self, action: np.ndarray) -> tuple[Observation | dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
@@ -242,6 +258,8 @@ class TaskEnv(gymnasium.Env):
             raise ActionError(f"The action of step {self._tracker.steps + 1} of {self.task.name} {error}.") from None
         if self._observation is not None:
             self._observation.expire()
+        if "flow" in self.config.modalities:
+            self._before = stand_of(self, self.poses)
         outcome = self._simulator.step(vector)
         completed = self._tracker.completed
         self._tracker = self._tracker.update(outcome.success)
@@ -278,6 +296,7 @@ class TaskEnv(gymnasium.Env):
             self._observation.expire()
         self.simulator.set_state(state.simulator)
         self._tracker, self._scenario = state.tracker, state.scenario
+        self._before = None
         return self._observe()
 
     def close(self) -> None:
@@ -320,6 +339,7 @@ class TaskEnv(gymnasium.Env):
             instruction=self.instruction,
             step=self._tracker.steps,
             simulator=self.simulator if self.config.privileged else None,
+            segmentation_names=self.simulator.segmentation_names if "segmentation" in self.config.modalities else None,
         )
         return self._observation if self.config.lazy else dict(self._observation)
 
@@ -333,11 +353,20 @@ class TaskEnv(gymnasium.Env):
                 f"{camera}/intrinsic_cv": params.intrinsics.astype(np.float32),
                 f"{camera}/extrinsic_cv": params.world_to_camera.astype(np.float32),
             }
+        if item == "flow":
+            return self._read_flow(camera)
         # Whoever declared several modalities of one render pass gets them together.
         together = next(group for group in self.simulator.passes if item in group) & set(self.config.modalities)
         frame = self._render(self.poses[camera], frozenset(together))
         arrays = {"rgb": frame.rgb, "depth": frame.depth_m, "segmentation": frame.segmentation}
         return {f"{camera}/{name}": arrays[name] for name in together}
+
+    def _read_flow(self, camera: str) -> dict[str, np.ndarray]:
+        now = take_snapshot(self, camera)
+        # Depth and ids have been rendered for it; whoever declared them gets them together.
+        arrays = {"flow": flow_to_previous(now, camera, self._before), "depth": now.depth_m}
+        arrays["segmentation"] = now.segmentation
+        return {f"{camera}/{name}": array for name, array in arrays.items() if name in self.config.modalities}
 
     def _render(self, pose: CameraPose, modalities: frozenset[str]) -> Frame:
         frame = self.simulator.render(pose.view, self._geometric_params(pose), modalities & RENDERED_MODALITIES)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Observation(Mapping[str, np.ndarray]):
     """A Gymnasium `Dict` observation, read lazily.
 
-    Keys are `"<camera>/<modality>"` and `"proprio"` (DESIGN: rgb, depth, segmentation, intrinsic_cv, extrinsic_cv).
+    Keys are `"<camera>/<modality>"` and `"proprio"` (rgb, depth, segmentation, intrinsic_cv, extrinsic_cv, flow).
     `<camera>` is the text of the camera pose, e.g. `"corner2+yaw15"`. What was read once stays readable; what was not
     read before the simulator moved on is gone.
 
@@ -32,7 +32,9 @@ class Observation(Mapping[str, np.ndarray]):
     """
 
     # One is made at every step, between steps of 0.2 ms.
-    __slots__ = ("_cameras", "_keys", "_read", "_simulator", "_stale", "_values", "camera", "instruction", "step")
+    __slots__ = (
+        "_cameras", "_keys", "_names", "_read", "_simulator", "_stale", "_values", "camera", "instruction", "step"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -42,6 +44,7 @@ class Observation(Mapping[str, np.ndarray]):
         instruction: str,
         step: int,
         simulator: Simulator | None = None,
+        segmentation_names: Callable[[], Mapping[int, str]] | None = None,
     ) -> None:
         """Wrap a reader.
 
@@ -52,8 +55,10 @@ class Observation(Mapping[str, np.ndarray]):
             instruction: The task's sentence.
             step: Number of agent steps taken before this observation.
             simulator: The simulator itself, for privileged agents only.
+            segmentation_names: Returns the name of every object id, without 0; None where there is no segmentation.
         """
         self._keys = keys
+        self._names = segmentation_names
         self._read = read
         self._cameras = cameras
         self._simulator = simulator
@@ -93,6 +98,18 @@ class Observation(Mapping[str, np.ndarray]):
     def segmentation(self, camera: str | None = None) -> np.ndarray:
         """Return the int32 (H, W) object ids of a camera (default: the episode's)."""
         return self[f"{camera or self.camera}/segmentation"]
+
+    def mask(self, *names: str, camera: str | None = None) -> np.ndarray:
+        """Return the bool (H, W) mask of the named objects, e.g. of `task.targets`, in a camera (default: the episode's).
+
+        Raises:
+            UnknownName: With the nearest name.
+        """
+        id_of_name = {name: index for index, name in (self._names() if self._names else {}).items()}
+        for name in names:
+            if name not in id_of_name:
+                raise unknown_name("segmentation name", name, id_of_name, "This observation")
+        return np.isin(self.segmentation(camera), [id_of_name[name] for name in names])
 
     def camera_params(self, camera: str | None = None) -> CameraParams:
         """Return the calibration of a camera as it stands at this step (default: the episode's)."""

@@ -18,7 +18,7 @@ from flowbench.env import TaskEnv
 from flowbench.errors import ActionError, FlowBenchError, PreflightError, unknown_name
 from flowbench.fingerprint import TOLERANCE, describe_deviation, deviation, first_scenario
 from flowbench.rollout import describe_exception, seed_globals
-from flowbench.simulator import MODALITIES, RENDERED_MODALITIES
+from flowbench.simulator import OBSERVABLE_MODALITIES, RENDERED_MODALITIES
 from flowbench.spec import EpisodeSpec
 from flowbench.suite import load_object
 from flowbench.view_agreement import BLANK_STD, SECOND_VIEW, two_view_agreement
@@ -63,8 +63,8 @@ def preflight(runner: EpisodeRunner, episodes: list[EpisodeSpec]) -> PreflightRe
     needs = runner.agent.needs
     name = runner.spec.agent.name
     for modality in needs.modalities:
-        if modality not in MODALITIES:
-            raise unknown_name("modality", modality, MODALITIES, f"Agent {name}'s needs:")
+        if modality not in OBSERVABLE_MODALITIES:
+            raise unknown_name("modality", modality, OBSERVABLE_MODALITIES, f"Agent {name}'s needs:")
     cameras: dict[str, str] = {}
     renderer: Mapping[str, str] = {}
     failures: list[str] = []
@@ -79,7 +79,7 @@ def preflight(runner: EpisodeRunner, episodes: list[EpisodeSpec]) -> PreflightRe
                 f"{convention!r} ({', '.join(env.task.action_spec.labels)})."
             )
         failures += _try_agent(runner, env, episode)
-        if RENDERED_MODALITIES & set(env.config.modalities):
+        if (RENDERED_MODALITIES | {"flow"}) & set(env.config.modalities):
             for camera in env.poses.values():
                 cameras.setdefault(str(camera), check_camera(env, camera))
             if (grey_levels := compare_pixels(env)) is not None:

@@ -12,12 +12,20 @@ from flowbench.camera import CameraParams, CameraPose
 from flowbench.contracts import ContractViolation, closing, differing_field, require, same
 from flowbench.env import EnvConfig, TaskEnv
 from flowbench.errors import ActionError
+from flowbench.flow.exact import flow_to
+from flowbench.flow.snapshot import Snapshot, take_snapshot, tells_bodies
 from flowbench.observation import Observation
 from flowbench.registry import get_suite
-from flowbench.simulator import MODALITIES, Simulator
+from flowbench.simulator import MODALITIES, OBSERVABLE_MODALITIES, Simulator
 from flowbench.suite import Suite
 from flowbench.task import Scenario
 from flowbench.view_agreement import AGREEING_OBJECTS, AGREEING_POINTS, BLANK_STD, SECOND_VIEW, two_view_agreement
+
+#: Random steps between the two views that must be explained by the motion of bodies.
+MOTION_STEPS = 8
+#: Share of the moving points that must not be seen through, and by how much; the rest are edges.
+SOLID_SHARE = 0.98
+SEEN_THROUGH_M = 0.01
 
 
 def check_suite(
@@ -82,10 +90,16 @@ class _SuiteCheck:
             self.check_actions()
             self.check_determinism()
             self.check_state()
+            has_bodies = tells_bodies(self.env.simulator)
+            if has_bodies:
+                self.check_bodies()
             geometric, cameras = dict(self.reset(self.scenarios[0])), self.env.cameras
         # Only now: two simulators in one process may share an OpenGL context, and must not.
-        with closing(self.make(image_view="policy")) as policy:
+        modalities = OBSERVABLE_MODALITIES if has_bodies else MODALITIES
+        with closing(self.make(image_view="policy", modalities=modalities)) as policy:
             self.check_image_view(policy, geometric, cameras)
+            if has_bodies:
+                self.check_flow(policy)
             self.check_close(policy.simulator)
 
     def require(self, holds: bool, sentence: str) -> None:
@@ -223,9 +237,7 @@ class _SuiteCheck:
 
     def params(self, pose: CameraPose) -> CameraParams:
         simulator = self.env.simulator
-        return pose.apply(
-            simulator.view(pose.view), simulator.workspace_center_world, *self.env.size_of(pose.view)
-        )
+        return pose.apply(simulator.view(pose.view), simulator.workspace_center_world, *self.env.size_of(pose.view))
 
     def check_calibration(self) -> None:
         self.reset(self.scenarios[0])
@@ -372,6 +384,48 @@ class _SuiteCheck:
         proprio = self.observation["proprio"]
         return {"physics": state.physics, "extras": dict(state.extras), "proprio": proprio, **outcome}
 
+    def check_bodies(self) -> None:
+        """Check that bodies and poses explain what is seen: carried along with its body, no point is seen through."""
+        self.reset(self.scenarios[0])
+        poses = self.env.simulator.body_poses()
+        self.require(
+            poses.ndim == 3 and poses.shape[1:] == (4, 4) and np.allclose(poses[0], np.eye(4)),
+            f"body_poses gives {poses.shape}; return float64 (N, 4, 4), the first one the identity.",
+        )
+        before = {camera: take_snapshot(self.env, camera) for camera in self.env.poses}
+        for action in self.actions(MOTION_STEPS):
+            self.env.step(action)
+        for camera, first in before.items():
+            second = take_snapshot(self.env, camera)
+            for one, other in ((first, second), (second, first)):
+                self.require(
+                    one.bodies.min() >= 0 and one.bodies.max() < len(poses),
+                    f"camera {camera!r} shows bodies {one.bodies.min()} to {one.bodies.max()}, and body_poses has "
+                    f"{len(poses)}.",
+                )
+                share = solid_share(one, other)
+                self.require(
+                    share >= SOLID_SHARE,
+                    f"the motion of bodies does not explain what camera {camera!r} shows: {share:.0%} of the points that "
+                    f"moved are where their body should have taken them, or covered (expected {SOLID_SHARE:.0%}). Check that "
+                    "`bodies` and `body_poses` are of the state that is rendered, and in the same order.",
+                )
+
+    def check_flow(self, env: TaskEnv) -> None:
+        """Check that observed flow is that of the bodies, in the image view of the other modalities."""
+        observation, _ = env.reset(options={"scenario": self.scenarios[0]})
+        camera = next(iter(env.poses))
+        self.require(not np.any(observation[f"{camera}/flow"]), f"the flow of camera {camera!r} is not 0 at reset.")
+        for action in self.actions(MOTION_STEPS):
+            before = take_snapshot(env, camera)
+            observation = env.step(action)[0]
+        now = take_snapshot(env, camera)
+        expected = np.nan_to_num(flow_to(now, before.body_to_world, before.camera), nan=0.0)
+        self.require(
+            np.array_equal(observation[f"{camera}/flow"], expected),
+            f"the flow of camera {camera!r} is not that to the frame before. Looking must not change the state.",
+        )
+
     def check_close(self, simulator: Simulator) -> None:
         try:
             simulator.close()
@@ -380,3 +434,31 @@ class _SuiteCheck:
             raise ContractViolation(
                 f"{self.what} `close` cannot be called twice: {error!r}. Let the second call do nothing."
             ) from error
+
+
+def solid_share(source: Snapshot, target: Snapshot) -> float:
+    """Return the share of the moving points of one view that another view does not look through.
+
+    A point that its body carried along is either seen where it should be or covered by something nearer; something farther
+    in all four pixels around it contradicts it. Points move if their body does, or if what the picture shows there does.
+    """
+    hit = source.depth_m > 0
+    rows, columns = np.nonzero(hit)
+    bodies = source.bodies[rows, columns]
+    points_world = source.camera.unproject(np.stack([columns, rows], axis=1), source.depth_m[rows, columns])
+    motions = (target.body_to_world @ source.world_to_body)[bodies]
+    moved_world = np.einsum("nij,nj->ni", motions[:, :3, :3], points_world) + motions[:, :3, 3]
+    pixels, depth_m = target.camera.project(moved_world)
+    moves = np.linalg.norm(moved_world - points_world, axis=1) > SEEN_THROUGH_M
+    moves |= np.abs(target.depth_m - source.depth_m)[rows, columns] > SEEN_THROUGH_M
+    height, width = target.depth_m.shape
+    moves &= (depth_m > 0) & np.all((pixels >= 0) & (pixels <= [width - 1, height - 1]), axis=1)
+    if not moves.any():
+        return 1.0
+    corner = np.floor(pixels[moves]).astype(int)
+    seen_m = np.where(target.depth_m > 0, target.depth_m, np.inf)
+    nearest_m = np.full(len(corner), np.inf)
+    for right, below in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        around = seen_m[np.minimum(corner[:, 1] + below, height - 1), np.minimum(corner[:, 0] + right, width - 1)]
+        nearest_m = np.minimum(nearest_m, around)
+    return float(np.mean(nearest_m <= depth_m[moves] + SEEN_THROUGH_M))

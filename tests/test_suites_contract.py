@@ -41,6 +41,11 @@ def test_every_installed_suite_keeps_the_contract(name):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+def test_a_simulator_need_not_tell_its_bodies(monkeypatch):
+    monkeypatch.delattr(ToySimulator, "body_poses")
+    check_suite(TOY, cameras=("front",))
+
+
 # --- simulators that break one promise each
 
 
@@ -274,7 +279,38 @@ class TurnsTheImageItself(ToySimulator):
         return turned(1)(frame, camera) if self.flip else frame
 
 
+class BodiesLagBehind(ToySimulator):
+    """Tells where its bodies were before the last step."""
+
+    def step(self, action):
+        self.lagging = super().body_poses()
+        return super().step(action)
+
+    def body_poses(self):
+        return getattr(self, "lagging", super().body_poses())
+
+
+class BodiesInAnotherOrder(ToySimulator):
+    def body_poses(self):
+        poses = super().body_poses()
+        return np.concatenate([poses[:1], poses[:0:-1]])
+
+
+class BodiesNeverMove(ToySimulator):
+    def body_poses(self):
+        return np.tile(np.eye(4), (len(super().body_poses()), 1, 1))
+
+
+class BodiesWithoutTheWorld(ToySimulator):
+    def body_poses(self):
+        return super().body_poses()[1:]
+
+
 BROKEN_SIMULATORS = {
+    BodiesLagBehind: "does not explain what camera 'front' shows",
+    BodiesInAnotherOrder: "Check that `bodies` and `body_poses` are of the state that is rendered, and in the same order.",
+    BodiesNeverMove: "does not explain what camera 'front' shows",
+    BodiesWithoutTheWorld: "return float64 (N, 4, 4), the first one the identity.",
     NoClose: "its simulator has no 'close'. Add it as `flowbench.simulator.Simulator` describes.",
     OtherViews: "the suite declares views ('front', 'side', 'wrist') and the simulator has ('front',). Declare what exists.",
     BadCenter: "workspace_center_world is [ 0. nan  0.]; expected a (3,) point in metres.",
