@@ -161,22 +161,11 @@ class TaskEnv(gymnasium.Env):
     def observation_space(self) -> spaces.Dict:
         """Space of the plain observation; asking for it builds the simulator, which knows the size of `proprio`."""
         if self._spaces is None:
-            width, height = self.image_size
-            per_camera = {
-                "rgb": {"rgb": spaces.Box(0, 255, (height, width, 3), np.uint8)},
-                "depth": {"depth": spaces.Box(0, np.inf, (height, width), np.float32)},
-                "segmentation": {"segmentation": spaces.Box(0, np.iinfo(np.int32).max, (height, width), np.int32)},
-                "calibration": {
-                    "intrinsic_cv": spaces.Box(-np.inf, np.inf, (3, 3), np.float32),
-                    "extrinsic_cv": spaces.Box(-np.inf, np.inf, (4, 4), np.float32),
-                },
-                "flow": {"flow": spaces.Box(-np.inf, np.inf, (height, width, 2), np.float32)},
-            }
             entries = {
                 f"{camera}/{key}": space
-                for camera in self.poses
+                for camera, pose in self.poses.items()
                 for modality in self.config.modalities
-                for key, space in per_camera[modality].items()
+                for key, space in _camera_spaces(*self.size_of(pose.view))[modality].items()
             }
             size = self.simulator.proprio().shape
             entries["proprio"] = spaces.Box(-np.inf, np.inf, size, np.float32)
@@ -419,6 +408,20 @@ def check_scenario(suite: Suite, scenario: Scenario) -> None:
             f"Suite {suite.name} has initial states 0 to {suite.init_states - 1} for each task; {scenario.init_state} is not "
             "one of them."
         )
+
+
+def _camera_spaces(width: int, height: int) -> dict[str, dict[str, spaces.Box]]:
+    """Return the spaces of one camera, by modality and key."""
+    return {
+        "rgb": {"rgb": spaces.Box(0, 255, (height, width, 3), np.uint8)},
+        "depth": {"depth": spaces.Box(0, np.inf, (height, width), np.float32)},
+        "segmentation": {"segmentation": spaces.Box(0, np.iinfo(np.int32).max, (height, width), np.int32)},
+        "calibration": {
+            "intrinsic_cv": spaces.Box(-np.inf, np.inf, (3, 3), np.float32),
+            "extrinsic_cv": spaces.Box(-np.inf, np.inf, (4, 4), np.float32),
+        },
+        "flow": {"flow": spaces.Box(-np.inf, np.inf, (height, width, 2), np.float32)},
+    }
 
 
 def _checked_size(image_size: Iterable[int]) -> tuple[int, int]:
