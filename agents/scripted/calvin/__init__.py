@@ -1,0 +1,1 @@
+"""The scripted expert of CALVIN's 34 tasks."""
