@@ -46,7 +46,9 @@ class Agent(Protocol):
     Constructor arguments come from `--agent-args`; a constructor that has parameters named `device` or `checkpoint`
     gets those of the command line. A class whose checkpoints are more than a path may have static methods
     `default_checkpoint(agent, suite)`, the name of one that comes with it or None, `checkpoint_files(checkpoint)`, the files
-    that determine what it does, and `describe_checkpoint(checkpoint)`, one line for people.
+    that determine what it does, and `describe_checkpoint(checkpoint)`, one line for people. An agent that counts or times
+    something itself may have `episode_metrics()`, a mapping from name to number since the last reset; one that plans, `plan`,
+    what it follows now.
     """
 
     needs: Needs

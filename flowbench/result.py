@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class EpisodeResult:
         agent_seconds: Wall time spent in the agent's `reset` and `act`.
         agent_calls: Number of times the agent was asked for actions.
         error: What went wrong, in one line; None unless `status` is `error`.
+        metrics: What the agent counted or timed itself since its last `reset`, by name (`Agent.episode_metrics`); empty if it
+            does not, or broke.
         chain: The instructions that were given, where the protocol is a chain of them; else None.
     """
 
@@ -78,6 +81,7 @@ class EpisodeResult:
     agent_seconds: float
     agent_calls: int
     error: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
     chain: tuple[ChainLink, ...] | None = None
 
     def __post_init__(self) -> None:

@@ -49,6 +49,7 @@ def rollout(
     steps, first_success, total_reward, agent_seconds = 0, None, 0.0, 0.0
     status: Status = "failure"
     error, trace = None, ""
+    metrics: dict[str, float] = {}
     chain: list[ChainLink] = []
     started = time.perf_counter()
     try:
@@ -81,6 +82,7 @@ def rollout(
                 agent_seconds += time.perf_counter() - before
         if recorder is not None:
             recorder.add(observation)
+        metrics = _metrics(agent)
         status = "success" if info["is_success"] else "failure"
     except Exception as exception:  # An episode that cannot be carried out is a third outcome, not the end of the run.
         status, error, trace = "error", describe_exception(exception, agent_name, steps), traceback.format_exc()
@@ -97,9 +99,16 @@ def rollout(
         agent_seconds=round(agent_seconds, 4),
         agent_calls=chunker.calls,
         error=error,
+        metrics=metrics,
         chain=tuple(chain) if env.rules.chain > 1 else None,
     )
     return Rollout(result, trace)
+
+
+def _metrics(agent: Agent) -> dict[str, float]:
+    """Return what an agent counted itself; nothing if it does not count."""
+    report = getattr(agent, "episode_metrics", dict)
+    return {name: float(value) for name, value in report().items()}
 
 
 def seed_globals(seed: int) -> None:
