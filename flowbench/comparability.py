@@ -140,6 +140,7 @@ def notes_on_runs(
     if not runs:
         return []
     notes = [accounting_note(errors), averaging_note(counted)]
+    notes += [f"{', '.join(run.parts)} are parts of one evaluation and shown as one run." for run in runs if run.parts]
     for run, frame in zip(runs, counted):
         missing, total = int(frame["missing"].sum()), int(frame[[*STATUSES, "missing"]].sum().sum())
         if missing:

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 from flowbench.errors import StoreError
 from flowbench.manifest import RunManifest
@@ -220,9 +220,15 @@ class ResultStore:
 def encode_line(result: EpisodeResult) -> bytes:
     """Return the line of a result, checksum and newline included."""
     fields = asdict(result)
+    # Most results have neither, and a million lines are read.
     if result.chain is None:
         del fields["chain"]
-    body = json.dumps(fields, separators=(",", ":")).encode()[:-1]
+    if not result.metrics:
+        del fields["metrics"]
+    return _line(json.dumps(fields, separators=(",", ":")).encode()[:-1])
+
+
+def _line(body: bytes) -> bytes:
     return body + _CHECKSUM + b'%08x"}\n' % zlib.crc32(body)
 
 
@@ -292,6 +298,17 @@ def read_columns(folder: Path, names: tuple[str, ...]) -> tuple[list[tuple[str, 
     return _read_latest(folder, parse)
 
 
+def copy_episodes(folder: Path, target: BinaryIO) -> None:
+    """Append a run's lines to an open file as they are; a torn last line is left out.
+
+    Raises:
+        StoreError: If another line does not check.
+    """
+    for _, body in _checked_lines(Path(folder) / EPISODES_NAME):
+        if body is not None:
+            target.write(_line(body))
+
+
 def _read_latest(folder: Path, parse: Callable[[bytes], tuple[str, bool, Kept]]) -> tuple[list[Kept], bool]:
     """Read what `parse` makes of each line: its id, whether it is an error, and what to keep of it."""
     path = Path(folder) / EPISODES_NAME
@@ -319,7 +336,7 @@ def _checked_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             body = line[: -_TAIL_LENGTH - 1]
-            if line.endswith(b'"}\n') and line[len(body) :] == _CHECKSUM + b'%08x"}\n' % zlib.crc32(body):
+            if line.endswith(b'"}\n') and line == _line(body):
                 yield number, body
             elif not line.endswith(b"\n"):
                 yield number, None

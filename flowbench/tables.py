@@ -59,12 +59,14 @@ class RunSummary:
         cells: One row per task x camera in the order of the spec (index `task`, `camera`), with the columns `success`,
             `failure`, `error` and `missing`, numbers of episodes, and `outcomes`, the cell's `CellOutcomes`.
         torn: Whether the last stored line was cut off by a crash; it is not counted.
+        parts: Folders of the runs that are shown as this one; empty for a run of its own.
     """
 
     name: str
     manifest: RunManifest
     cells: pd.DataFrame
     torn: bool = False
+    parts: tuple[str, ...] = ()
 
     @classmethod
     def from_results(cls, manifest: RunManifest, results: Iterable[EpisodeResult], name: str = "run") -> RunSummary:
@@ -81,12 +83,41 @@ class RunSummary:
             BadValue: If no episode has finished yet.
         """
         manifest = read_manifest(Path(folder))
-        rows, torn = read_columns(Path(folder), _FIELDS)
-        if not rows:
-            raise BadValue(
-                f"{folder} holds a run without a finished episode. Go on with it by its own command: {manifest.command}"
-            )
+        rows, torn = _read_rows(folder, manifest)
         return cls(str(folder), manifest, _count_cells(manifest, rows), torn)
+
+    @classmethod
+    def read_merged(cls, folders: Iterable[Path | str]) -> list[RunSummary]:
+        """Count stored runs, those that are parts of one evaluation as one.
+
+        Raises:
+            StoreError: If a folder holds no run or a damaged one.
+            BadValue: If no episode of a run has finished, or parts have an episode in common or differ in more than one
+                of tasks, cameras, seeds and initial states.
+        """
+        from flowbench.merge import Part, merged_manifest, parts_of_one
+
+        summaries = []
+        for parts in parts_of_one([Part.read(folder) for folder in folders]):
+            if len(parts) == 1:
+                summaries.append(cls.read(parts[0].name))
+                continue
+            manifest = merged_manifest(parts)
+            found = [_read_rows(part.name, part.manifest) for part in parts]
+            rows = [row for rows, _ in found for row in rows]
+            names = tuple(part.name for part in parts)
+            torn = any(torn for _, torn in found)
+            summaries.append(cls(" + ".join(names), manifest, _count_cells(manifest, rows), torn, names))
+        return summaries
+
+
+def _read_rows(folder: Path | str, manifest: RunManifest) -> tuple[list[tuple[str, ...]], bool]:
+    rows, torn = read_columns(Path(folder), _FIELDS)
+    if not rows:
+        raise BadValue(
+            f"{folder} holds a run without a finished episode. Go on with it by its own command: {manifest.command}"
+        )
+    return rows, torn
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from flowbench.errors import FlowBenchError
 #: Verb -> import string; a verb's module is imported when it is used, so that `--help` stays fast.
 COMMANDS = {
     "eval": "flowbench.cli.eval:eval_",
+    "merge": "flowbench.cli.merge:merge",
     "table": "flowbench.cli.table:table",
     "compare": "flowbench.cli.compare:compare",
     "report": "flowbench.cli.report:report",

@@ -49,6 +49,11 @@ from flowbench.manifest import command_line
     help="Leave error episodes out of n, or count them as failures (AVDC's published accounting).",
 )
 @click.option(
+    "--merge",
+    is_flag=True,
+    help="Show runs that are parts of one evaluation (other tasks, cameras, seeds or initial states) as one.",
+)
+@click.option(
     "--allow-mixed",
     is_flag=True,
     help="Accept runs of different suites, protocols, horizons, simulator versions or renderers, under a note.",
@@ -74,6 +79,7 @@ def table(runs: tuple[Path, ...], **options: Any) -> None:
       flowbench table --layout visaflow-calvin
       flowbench table r1 --layout cameras
       flowbench table r1 --errors failure --format csv
+      flowbench table states-0-4 states-5-9 --merge
     """
     # Imported here so that --help needs no pandas.
     from flowbench.atomic import write_text_atomically
@@ -92,7 +98,7 @@ def table(runs: tuple[Path, ...], **options: Any) -> None:
 
 
 def _generic(runs: tuple[Path, ...], options: dict[str, Any]) -> Any:
-    from flowbench.tables import RunSummary, aggregate
+    from flowbench.tables import aggregate
 
     if not runs:
         raise click.UsageError("Missing argument 'RUN...'. Only a layout can be shown without a run: see --layout.")
@@ -102,14 +108,12 @@ def _generic(runs: tuple[Path, ...], options: dict[str, Any]) -> Any:
         if options[name]:
             raise BadValue(f"--{name.replace('_', '-')} belongs to a paper's table; choose one with --layout.")
     by = parse_names(options["by"]) if options["by"] else None
-    summaries = [RunSummary.read(folder) for folder in runs]
-    return aggregate(summaries, by, errors=options["errors"], allow_mixed=options["allow_mixed"])
+    return aggregate(_read(runs, options["merge"]), by, errors=options["errors"], allow_mixed=options["allow_mixed"])
 
 
 def _of_layout(runs: tuple[Path, ...], options: dict[str, Any]) -> Any:
     from flowbench.layouts import get_layout
     from flowbench.paper_table import TableOptions, paper_table
-    from flowbench.tables import RunSummary
 
     layout = get_layout(options["layout"])
     if options["by"]:
@@ -123,4 +127,10 @@ def _of_layout(runs: tuple[Path, ...], options: dict[str, Any]) -> Any:
         allow_mixed=options["allow_mixed"],
         allow_missing=options["allow_missing"],
     )
-    return paper_table(layout, [RunSummary.read(folder) for folder in runs], table_options)
+    return paper_table(layout, _read(runs, options["merge"]), table_options)
+
+
+def _read(runs: tuple[Path, ...], merge: bool) -> list[Any]:
+    from flowbench.tables import RunSummary
+
+    return RunSummary.read_merged(runs) if merge else [RunSummary.read(folder) for folder in runs]
