@@ -23,11 +23,11 @@ class RandomAgent:
     def reset(self, task: Task, cameras: Mapping[str, CameraParams], seed: int) -> None:
         """Start a fresh generator from the seed, the only thing that the actions depend on."""
         self._rng = np.random.default_rng(seed)
-        self._low, self._high = task.action_spec.low, task.action_spec.high
+        self._spec = task.action_spec
 
     def act(self, observation: Observation) -> np.ndarray:
         """Return one (A,) action."""
-        return self._rng.uniform(self._low, self._high)
+        return self._spec.sample(self._rng, 1)[0]
 
 
 class ZeroAgent:
@@ -35,7 +35,8 @@ class ZeroAgent:
 
     It measures how often a task is solved by nobody: initial states that already satisfy the success predicate, objects
     that fall into place, and predicates that hold too easily. Where actions are displacements the robot stands still;
-    where they are absolute poses it does not, and a success then says nothing.
+    where they are absolute poses it does not, and a success then says nothing. Where an action is one of a few it is the
+    first.
     """
 
     needs = Needs()

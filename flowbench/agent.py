@@ -64,7 +64,10 @@ class Agent(Protocol):
         ...
 
     def act(self, observation: Observation) -> np.ndarray:
-        """Return (A,) one action, or (T, A) a chunk of which every step is executed before the next look."""
+        """Return (A,) one action, or (T, A) a chunk of which every step is executed before the next look.
+
+        Where an action is one of a few (`action_spec.choices`), A is 1, and a bare number stands for one action.
+        """
         ...
 
 
@@ -108,8 +111,8 @@ class ActionChunker:
                 ) from None
             if chunk.ndim == 2 and len(chunk):
                 self._pending = list(chunk)
-            elif chunk.ndim == 1:
-                self._pending = [chunk]
+            elif chunk.ndim < 2:
+                self._pending = [np.atleast_1d(chunk)]
             else:
                 raise ActionError(f"has shape {chunk.shape}; expected one action (A,) or a chunk (T, A) with T >= 1")
         return self._pending.pop(0)

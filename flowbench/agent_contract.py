@@ -197,6 +197,8 @@ class _AgentCheck:
                 f"{self.what} `act` returned {type(returned).__name__}, which is no numeric array. Return a numpy array; "
                 "detach tensors and move them to the CPU."
             ) from None
+        if action.ndim == 0 and spec.choices:
+            action = action.reshape(1)
         if action.ndim not in (1, 2) or action.size == 0:
             raise ContractViolation(
                 f"{self.what} `act` returned shape {action.shape}; expected one action ({spec.size},) or a chunk "

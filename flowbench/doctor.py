@@ -237,7 +237,8 @@ def probe(name: str) -> dict[str, Any]:
         suite = get_suite(name)
         env = make(name, modalities=("rgb", "depth"))
         env.reset(seed=0)
-        action = np.clip(np.zeros(env.action_space.shape), env.action_space.low, env.action_space.high)
+        spec = env.task.action_spec
+        action = np.clip(np.zeros(spec.size), spec.low, spec.high)
         observation = env.step(action)[0]
         camera = next(iter(env.poses))
         rgb, depth_m = observation[f"{camera}/rgb"], observation[f"{camera}/depth"]

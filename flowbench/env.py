@@ -30,7 +30,7 @@ from flowbench.simulator import (
 )
 from flowbench.success import SuccessTracker
 from flowbench.suite import Suite
-from flowbench.task import ImageView, ProtocolRules, Scenario, Task
+from flowbench.task import ActionSpec, ImageView, ProtocolRules, Scenario, Task
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,7 @@ class TaskEnv(gymnasium.Env):
         self._simulator: Simulator | None = None
         self._scenario: Scenario | None = None
         self._tracker = SuccessTracker.of(rules)
-        low, high = (np.array(bound, dtype=np.float32) for bound in (task.action_spec.low, task.action_spec.high))
-        self.action_space = spaces.Box(low, high, dtype=np.float32)
+        self.action_space = _action_space(task.action_spec)
 
     def set_cameras(self, cameras: Iterable[str]) -> None:
         """Look through other cameras from the next observation on; the simulator stays as it is.
@@ -251,7 +250,7 @@ class TaskEnv(gymnasium.Env):
             self._before = stand_of(self, self.poses)
         outcome = self._simulator.step(vector)
         completed = self._tracker.completed
-        self._tracker = self._tracker.update(outcome.success)
+        self._tracker = self._tracker.update(outcome.success, outcome.over)
         terminated = self._tracker.ended
         truncated = self._tracker.out_of_time and not terminated
         if self._tracker.completed > completed and not terminated:
@@ -422,6 +421,12 @@ def _camera_spaces(width: int, height: int) -> dict[str, dict[str, spaces.Box]]:
         },
         "flow": {"flow": spaces.Box(-np.inf, np.inf, (height, width, 2), np.float32)},
     }
+
+
+def _action_space(spec: ActionSpec) -> spaces.Space:
+    if spec.choices:
+        return spaces.Discrete(len(spec.choices))
+    return spaces.Box(np.array(spec.low, np.float32), np.array(spec.high, np.float32), dtype=np.float32)
 
 
 def _checked_size(image_size: Iterable[int]) -> tuple[int, int]:

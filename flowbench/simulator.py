@@ -64,10 +64,12 @@ class StepOutcome(NamedTuple):
     Attributes:
         reward: The simulator's own reward.
         success: Whether the task's success predicate holds now.
+        over: Whether the action said that the agent has finished; what that means is for the protocol's success rule.
     """
 
     reward: float
     success: bool
+    over: bool = False
 
 
 @dataclass(frozen=True)

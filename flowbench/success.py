@@ -19,6 +19,9 @@ class SuccessTracker(NamedTuple):
     or success is lost; it counts if the initial image and one image per step are at most `horizon` images by then. A
     success that is held must therefore come by step `horizon - 10`.
 
+    `at_end`: the episode ends when the agent says so, or at the horizon, and counts if the predicate holds then; having held
+    in passing is not enough.
+
     In a chain of instructions each has the whole horizon and ends at its own first success; the episode succeeds if all do.
 
     Attributes:
@@ -26,7 +29,7 @@ class SuccessTracker(NamedTuple):
         horizon: Number of agent steps allowed.
         steps: Agent steps so far.
         first_success: Step of the first success, counted from 1; None before it.
-        held: Number of successful steps so far.
+        held: Number of successful steps so far; under `at_end`, of those up to now without a break.
         ended: Whether success has been decided.
         chain: Number of instructions, one after the other.
         completed: Number of instructions that were carried out.
@@ -48,8 +51,13 @@ class SuccessTracker(NamedTuple):
         """Return the tracker of an episode that starts now."""
         return cls(rules.success_rule, rules.horizon, chain=rules.chain)
 
-    def update(self, success: bool) -> SuccessTracker:
-        """Return the tracker after one more step; once decided, an episode stays decided."""
+    def update(self, success: bool, over: bool = False) -> SuccessTracker:
+        """Return the tracker after one more step; once decided, an episode stays decided.
+
+        Args:
+            success: Whether the success predicate holds now.
+            over: Whether the agent said that it has finished.
+        """
         if self.ended:
             return self
         success = bool(success)
@@ -66,6 +74,8 @@ class SuccessTracker(NamedTuple):
         held = self.held + success
         if self.rule == "first_success":
             ended = first is not None
+        elif self.rule == "at_end":
+            ended, held = over, held if success else 0
         else:
             ended = first is not None and (held >= AVDC_HELD_STEPS or not success)
         return SuccessTracker(self.rule, self.horizon, steps, first, held, ended)
@@ -75,6 +85,8 @@ class SuccessTracker(NamedTuple):
         """Whether the episode counts as a success by now."""
         if self.rule == "first_success":
             return self.first_success is not None
+        if self.rule == "at_end":
+            return (self.ended or self.out_of_time) and self.held > 0
         return self.ended and self.steps + 1 <= self.horizon
 
     @property

@@ -111,7 +111,7 @@ class _SuiteCheck:
     def actions(self, count: int) -> np.ndarray:
         """Return (count, A) random actions, always the same."""
         spec = self.task.action_spec
-        return np.random.default_rng(0).uniform(spec.low, spec.high, (count, spec.size))
+        return spec.sample(np.random.default_rng(0), count)
 
     def check_simulator(self) -> None:
         simulator = self.env.simulator

@@ -11,7 +11,7 @@ import numpy as np
 from flowbench.errors import ActionError, ShapeError
 
 ImageView = Literal["geometric", "policy"]
-SuccessRuleName = Literal["first_success", "avdc_strict"]
+SuccessRuleName = Literal["first_success", "avdc_strict", "at_end"]
 
 #: A component may exceed its bound by this much before it counts as out of range (float32 policies round).
 ACTION_TOLERANCE = 1e-5
@@ -26,12 +26,19 @@ class ActionSpec:
         labels: One word per component, e.g. `("dx", "dy", "dz", "gripper")`.
         low: Smallest value of each component.
         high: Largest value of each component.
+        choices: Where an action is one of a few: what its only component means, from 0 on. Gymnasium calls that `Discrete`.
     """
 
     convention: str
     labels: tuple[str, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+    choices: tuple[str, ...] = ()
+
+    @classmethod
+    def choice(cls, convention: str, choices: tuple[str, ...]) -> ActionSpec:
+        """Return the layout of actions that are one of a few."""
+        return cls(convention, ("choice",), (0.0,), (float(len(choices) - 1),), choices)
 
     @property
     def size(self) -> int:
@@ -42,7 +49,7 @@ class ActionSpec:
         """Return `action` as a float64 (A,) array within bounds.
 
         Args:
-            action: What an agent returned for one step.
+            action: What an agent returned for one step. A choice may also be a bare number, as Gymnasium has it.
             clip: Clip out-of-range components instead of refusing them.
 
         Raises:
@@ -52,15 +59,19 @@ class ActionSpec:
             vector = np.asarray(action, dtype=np.float64)
         except (TypeError, ValueError, RuntimeError):  # RuntimeError: a torch tensor that requires gradients
             raise ActionError(f"is not numeric: {action!r:.80}; expected {self._expected()}") from None
+        if self.choices and vector.shape == ():
+            vector = vector.reshape(1)
         # Plain comparisons for the ordinary action: a dozen NumPy calls would cost a tenth of a Meta-World step.
         in_range = (low <= value <= high for low, value, high in zip(self.low, vector.flat, self.high, strict=False))
-        if vector.shape == (self.size,) and all(in_range):
+        if vector.shape == (self.size,) and all(in_range) and not (self.choices and vector[0] % 1):
             return vector.copy()
         if vector.shape != (self.size,):
             raise ActionError(f"has shape {vector.shape}; expected {self._expected()}")
         if not np.all(np.isfinite(vector)):
             bad = int(np.flatnonzero(~np.isfinite(vector))[0])
             raise ActionError(f"has {self.labels[bad]} = {vector[bad]}; every component must be finite")
+        if self.choices and vector[0] % 1:
+            raise ActionError(f"is {vector[0]:g}; expected {self._expected()}")
         low, high = np.array(self.low), np.array(self.high)
         outside = (vector < low - ACTION_TOLERANCE) | (vector > high + ACTION_TOLERANCE)
         if outside.any() and not clip:
@@ -71,7 +82,16 @@ class ActionSpec:
             )
         return np.clip(vector, low, high)
 
+    def sample(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Return (count, A) actions that are drawn uniformly."""
+        if self.choices:
+            return rng.integers(len(self.choices), size=(count, 1)).astype(np.float64)
+        return rng.uniform(self.low, self.high, (count, self.size))
+
     def _expected(self) -> str:
+        if self.choices:
+            names = ", ".join(f"{index} ({name})" for index, name in enumerate(self.choices))
+            return f"one of {names} of convention {self.convention}"
         return f"({self.size},) = ({', '.join(self.labels)}) of convention {self.convention}"
 
 
@@ -84,7 +104,7 @@ class ProtocolRules:
         horizon: Number of agent steps after which the episode fails; settle steps are not counted. In a chain, the number
             for each of its instructions.
         settle_steps: Steps of the suite's no-op before the agent's first look.
-        success_rule: `first_success` ends the episode at the first success; `avdc_strict` is described in
+        success_rule: `first_success` ends the episode at the first success; `avdc_strict` and `at_end` are described in
             `flowbench.success`.
         image_view: Orientation of the images an agent gets unless it asks for another one.
         initial_states: The suite's own name for how initial states are made, e.g. `"stock_v3"` or `"official"`.

@@ -92,6 +92,11 @@ class CollectSpec(EvalSpec):
                 raise BadValue(
                     f"{option} is {value:g}; give a number from {low}" + (f" to {high}." if high < 1e9 else ".")
                 )
+        if self.action_noise and suite.task(self.tasks[0]).action_spec.choices:
+            raise BadValue(
+                f"--action-noise is for motions, and actions of suite {self.suite} are one of a few. Vary the demonstrations "
+                "with --start-noise N, random actions before the agent takes over."
+            )
         candidates = min(self.max_attempts, len(self.scenarios))
         if candidates < self.demonstrations:
             raise BadValue(

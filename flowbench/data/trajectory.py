@@ -137,7 +137,10 @@ def record_trajectory(env: TaskEnv, agent: Agent, episode: EpisodeSpec, spec: Co
 
 
 class _ActionNoise:
-    """Gaussian noise on every component but the gripper's, which is a command and not a motion."""
+    """Gaussian noise on every component but the gripper's, which is a command and not a motion.
+
+    Where an action is one of a few there is nothing between them; `CollectSpec.check` refuses noise there.
+    """
 
     def __init__(self, spec: ActionSpec, sigma: float, rng: np.random.Generator) -> None:
         self._low, self._high = np.array(spec.low), np.array(spec.high)
@@ -153,4 +156,4 @@ class _ActionNoise:
 
 
 def _random_actions(spec: ActionSpec, count: int, rng: np.random.Generator) -> np.ndarray:
-    return rng.uniform(spec.low, spec.high, (count, spec.size))
+    return spec.sample(rng, count)
