@@ -79,3 +79,23 @@ def test_every_figure_of_the_page_is_there():
     text = (ROOT / "docs" / "statistics.md").read_text()
     figures = {path.name for path in FILES.glob("*.svg")}
     assert figures == {name for name in figures if f"statistics/{name}" in text} != set()
+
+
+def test_the_page_says_which_intervals_are_within_a_point_of_what_they_promise():
+    text = (ROOT / "docs" / "statistics.md").read_text()
+    (section,) = [part for part in text.split("\n## ") if part.startswith("Which intervals are within")]
+    means = {
+        "Wilson": read("single_rate").query("method == 'wilson'"),
+        "Clopper-Pearson": read("single_rate").query("method == 'clopper-pearson'"),
+        "Tango, paired difference": read("paired"),
+        "Newcombe, unpaired difference": read("unpaired"),
+    }
+    for name, table in means.items():
+        (line,) = [line for line in section.splitlines() if line.startswith(f"| {name} |")]
+        by_n = table.groupby("n")["coverage"].mean()
+        shown = [f"{100 * by_n[n]:.1f}" if n in by_n else "" for n in (10, 25, 50, 100, 200, 500)]
+        assert [cell.strip(" *") for cell in line.split("|")[2:-1]] == [*shown, f"{100 * table['coverage'].mean():.1f}"]
+    clustered = read("several_cameras").query("method == 'scenarios count, tasks differ'")["coverage"]
+    assert f"| **{100 * clustered.mean():.1f}** |" in section
+    for table in (means["Wilson"]["coverage"], clustered):
+        assert abs(table.mean() - 0.95) < 0.01
