@@ -155,7 +155,7 @@ class _Training:
             "seconds": round(self.seconds(), 1),
             "metrics": state.metrics,
             **{name: value for name, value in state.identity.items() if name not in ("recipe", "preset", "config")},
-            "demonstrations": self.sources.count(split="train") if self.sources.paths else 0,
+            "demonstrations": self.recipe.demonstrations(self.sources),
             "device": device_name(self.device),
             "threads": torch.get_num_threads(),
             "command": command_line(),

@@ -117,6 +117,10 @@ class Recipe(ABC):
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         """Return the scalar to minimise, and scalars to log beside it (detached; always the same names in a stage)."""
 
+    def demonstrations(self, sources: Sources) -> int:
+        """Return the number of demonstrations that are learned from; 0 where the data is something else."""
+        return sources.count(split="train") if sources.paths else 0
+
     def agent(self, checkpoint: Checkpoint, device: str = "cpu") -> Agent:
         """Make the agent of a checkpoint.
 
