@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from flowbench.agent import Needs
 from flowbench.agents.avdc.hands import hand_of
+from flowbench.agents.avdc.ladder import RULES, avdc_ladder
 from flowbench.agents.avdc.object_points import ObjectPoints, object_targets, published_points, surface_points
 from flowbench.agents.avdc.plan_flow import DEFAULT_NOISE_PX, EXACT_MOTION, NOISE_PX, FlowReader, PlanFlow
 from flowbench.agents.avdc.rules import Mode, PublishedRule, RobustConstants, RobustRule, RuleConstants
@@ -35,7 +35,6 @@ from flowbench.task import Task
 #: Finds the object in a picture: (uint8 (H, W, 3), instruction) -> bool (H, W).
 Masker = Callable[[np.ndarray, str], np.ndarray]
 
-RULES = ("paper", "robust")
 SOLVERS = ("paper", "paper-fast", "robust")
 VARIANTS = ("full", "no-replan", "flow")
 #: Asked by default, by variant.
@@ -66,6 +65,9 @@ class PlanRecord:
 
 class AvdcAgent:
     """Plans, follows the object, and plans again when nothing moves any more."""
+
+    #: Its rungs, for `flowbench diagnose ladder`.
+    ladder = staticmethod(avdc_ladder)
 
     def __init__(
         self,

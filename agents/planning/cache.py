@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from flowbench.agent import Needs
 from flowbench.agents.planning.plan import Plan, Planner, Window
+from flowbench.atomic import write_atomically
 from flowbench.cache import cache_folder
-from flowbench.errors import StoreError
 from flowbench.observation import Observation
 from flowbench.task import Task
 
@@ -47,7 +45,7 @@ class CachedPlanner:
         self.hits = self.misses = 0
 
     @property
-    def needs(self):
+    def needs(self) -> Needs:
         """Those of the planner."""
         return self.planner.needs
 
@@ -64,7 +62,7 @@ class CachedPlanner:
         """Return the plan that is kept, or make and keep it.
 
         Raises:
-            StoreError: If the folder cannot be written.
+            BadValue: If the folder cannot be written.
         """
         if not self.planner.identity:
             return self.planner.plan(observation, seed)
@@ -95,22 +93,9 @@ class CachedPlanner:
 def _write(path: Path, plan: Plan) -> None:
     arrays = {name: value for name in ("frames", "flow_px") if (value := getattr(plan, name)) is not None}
     facts = {"instruction": plan.instruction, "seed": plan.seed, "window": list(plan.window)}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            try:
-                np.savez_compressed(file, facts=json.dumps(facts), **arrays)
-                file.flush()
-                os.replace(file.name, path)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(file.name)
-                raise
-    except OSError as error:
-        raise StoreError(
-            f"The plan cache {path.parent.parent} cannot be written: {error.strerror or error}. Make room, choose another with "
-            "plan_cache=FOLDER or FLOWBENCH_CACHE, or leave plan_cache out."
-        ) from error
+    write_atomically(
+        path, lambda temporary: np.savez_compressed(temporary, facts=json.dumps(facts), **arrays), "plan_cache"
+    )
 
 
 def _read(path: Path) -> Plan | None:

@@ -16,7 +16,7 @@ from flowbench.agents.planning.plan import Plan, Window
 from flowbench.agents.scripted import ScriptedAgent
 from flowbench.camera import CameraPose
 from flowbench.errors import BadValue
-from flowbench.flow.snapshot import Snapshot, snapshot_of
+from flowbench.flow.snapshot import snapshot_of
 from flowbench.observation import Observation
 from flowbench.simulator import Simulator, SimulatorState
 from flowbench.task import Task

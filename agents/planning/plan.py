@@ -1,4 +1,4 @@
-"""What a planner imagines, and the few calls a planner answers; learned, scripted and control planners look alike from outside."""
+"""What a planner imagines, and the few calls it answers; learned, scripted and control planners look alike from outside."""
 
 from __future__ import annotations
 
