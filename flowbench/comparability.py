@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from flowbench.errors import BadValue
+from flowbench.errors import BadValue, UnknownName
 from flowbench.result import STATUSES
 
 if TYPE_CHECKING:
@@ -145,6 +145,9 @@ def notes_on_runs(
         missing, total = int(frame["missing"].sum()), int(frame[[*STATUSES, "missing"]].sum().sum())
         if missing:
             notes.append(f"{run.name} is not finished: {missing} of {total} episodes have no result yet.")
+    for run in runs:
+        if caveat := caveat_of(run):
+            notes.append(f"{run.name} is of {caveat}.")
     if any(run.manifest.privileged for run in runs):
         notes.append("privileged: the agent reads the simulator's state; not comparable with agents that see images.")
     if mixed:
@@ -167,6 +170,24 @@ def notes_on_runs(
         f"{run.name}: the last stored line was cut off by a crash and is not counted." for run in runs if run.torn
     ]
     return notes
+
+
+def caveat_of(run: RunSummary) -> str:
+    """Return what has to be said of the numbers of a run's suite beside them; empty for most."""
+    from flowbench.registry import get_suite
+
+    try:
+        return get_suite(run.manifest.spec.suite).caveat
+    except UnknownName:
+        # A plug-in's suite that is not installed here: its runs can still be read.
+        return ""
+
+
+def remarks_on(run: RunSummary) -> list[str]:
+    """Return what a reader has to know of a run wherever its agent is named, in a word or two each."""
+    remarks = ["privileged"] if run.manifest.privileged else []
+    caveat = caveat_of(run).partition(":")[0]
+    return [caveat, *remarks] if caveat else remarks
 
 
 def _changes_of_protocol(run: RunSummary) -> list[str]:

@@ -16,7 +16,15 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from flowbench.comparability import ErrorAccounting, check_comparable, check_distinct, incomparable, notes_on_runs
+from flowbench.comparability import (
+    ErrorAccounting,
+    caveat_of,
+    check_comparable,
+    check_distinct,
+    incomparable,
+    notes_on_runs,
+    remarks_on,
+)
 from flowbench.errors import BadValue, FlowBenchError
 from flowbench.layouts import AVERAGE, Column, Layout
 from flowbench.published import COPY_MARK, PublishedRow, load_published
@@ -333,8 +341,7 @@ def _methods(runs: Sequence[RunSummary]) -> list[_Method]:
     methods = []
     for row, agent in zip(rows, agents):
         remarks = [Path(run.name).name for run in row] if agents.count(agent) > 1 else []
-        if any(run.manifest.privileged for run in row):
-            remarks.append("privileged")
+        remarks += dict.fromkeys(remark for run in row for remark in remarks_on(run))
         methods.append(_Method(f"{agent} ({', '.join(remarks)})" if remarks else agent, tuple(row)))
     return methods
 
@@ -351,6 +358,8 @@ def _rules(run: RunSummary) -> tuple[Any, ...]:
         spec.max_steps,
         spec.clip_actions,
         run.manifest.privileged,
+        # Numbers from another world do not average with a benchmark's.
+        caveat_of(run),
         *views,
     )
 

@@ -63,6 +63,28 @@ def get_suite(name: str) -> Suite:
     return suite
 
 
+def suite_on(name: str, backend: str | None) -> Suite:
+    """Return a suite by name, on the backend that the user chose; None where the name says all.
+
+    Raises:
+        UnknownName: With the nearest name.
+        BadValue: If the suite has no backends, or the backend is `auto`.
+    """
+    suite = get_suite(name)
+    if backend is None:
+        return suite
+    if not suite.backends:
+        raise BadValue(f"Suite {name} has no backends to choose from; leave out --backend {backend}.")
+    if backend == "auto":
+        raise BadValue(
+            f"--backend auto takes whatever is there, and a result has to say what it stands on. Choose one of suite {name}: "
+            f"{', '.join(suite.backends)}."
+        )
+    if backend not in suite.backends:
+        raise unknown_name("backend", backend, suite.backends, f"Suite {name}")
+    return get_suite(suite.backends[backend])
+
+
 def agent_class(name: str) -> type:
     """Return an agent's class from a registered name, `package.module:Class`, or `path/to/file.py[:Class]`.
 

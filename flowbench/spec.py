@@ -143,6 +143,7 @@ class EvalSpec:
             FlowBenchError: For the first that does not fit, in one sentence.
         """
         suite = get_suite(self.suite)
+        suite.check_backend()
         suite.rules(self.protocol)
         for name, values in (("tasks", self.tasks), ("cameras", self.cameras), ("seeds", self.seeds)):
             if not values:

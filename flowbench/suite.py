@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from flowbench.errors import MissingExtra, missing_extra, unknown_name
+from flowbench.errors import BadValue, MissingExtra, missing_extra, unknown_name
 from flowbench.simulator import RenderSettings, Simulator
 from flowbench.task import ProtocolRules, Task
 
@@ -61,6 +61,10 @@ class Suite:
         recorded_fields: Named parts of the robot's state that demonstrations hold beside `proprio`, under the names that
             existing loaders of this suite's data look for.
         view_aliases: Other names under which such loaders look for a camera's RGB images, by camera.
+        backends: Names of the suites that run these tasks on a certain backend, by the word that `--backend` takes. A suite
+            that has any is run on whatever is there, and not evaluated itself: a result has to say what it stands on.
+        caveat: What a table has to say of this suite's numbers beside them, e.g. `"another world: ..."`; the words before the
+            colon mark a method.
         version: Raised when an episode id of this suite no longer means the same episode.
     """
 
@@ -85,6 +89,8 @@ class Suite:
     setup_check: str = ""
     recorded_fields: Mapping[str, RecordedField] = field(default_factory=dict)
     view_aliases: Mapping[str, str] = field(default_factory=dict)
+    backends: Mapping[str, str] = field(default_factory=dict)
+    caveat: str = ""
     version: int = 1
 
     @property
@@ -103,6 +109,18 @@ class Suite:
                 return task
         names = [task.name for task in self.tasks]
         raise unknown_name("task", name, names, f"Suite {self.name}", f"List them: flowbench list tasks {self.name}")
+
+    def check_backend(self) -> None:
+        """Check that the suite says what it runs on.
+
+        Raises:
+            BadValue: If it has backends to choose from.
+        """
+        if self.backends:
+            raise BadValue(
+                f"Suite {self.name} runs on one of several backends, and a result has to say on which. Choose one: --backend "
+                f"{', --backend '.join(self.backends)}."
+            )
 
     def rules(self, protocol: str | None = None) -> ProtocolRules:
         """Return a protocol's rules by name; None stands for the default.

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from flowbench.comparability import ErrorAccounting, check_comparable, check_distinct, incomparable, notes_on_runs
+from flowbench.comparability import (
+    ErrorAccounting,
+    check_comparable,
+    check_distinct,
+    incomparable,
+    notes_on_runs,
+    remarks_on,
+)
 from flowbench.errors import BadValue, unknown_name
 from flowbench.result import STATUSES, EpisodeResult
 from flowbench.sheet import NOTHING, Group, Line, Sheet, SheetCell, Span
@@ -450,8 +457,7 @@ def _columns(runs: Sequence[RunSummary]) -> tuple[Column, ...]:
         remarks = []
         if agents.count(spec.agent.name) > 1:
             remarks.append(folder if folders.count(folder) == 1 else run.name)
-        if run.manifest.privileged:
-            remarks.append("privileged")
+        remarks += remarks_on(run)
         columns.append(
             Column(
                 label=f"{spec.agent.name} ({', '.join(remarks)})" if remarks else spec.agent.name,

@@ -10,7 +10,7 @@ import click
 from flowbench.camera import CameraPose, expand_sweep
 from flowbench.cli.parsing import agent_spec, parse_indices, parse_names, parse_size
 from flowbench.errors import BadValue
-from flowbench.registry import get_suite
+from flowbench.registry import get_suite, suite_on
 from flowbench.suite import Suite
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ NONE = "none"
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option("--suite", required=True, help="A name (flowbench list suites).")
+@click.option("--backend", help="What the suite runs on, where it can run on several (ithor12: unity, standin, recorded).")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="HDF5 file; it appears when it is complete."
 )
@@ -156,7 +157,7 @@ def build_spec(options: dict[str, Any]) -> CollectSpec:
     from flowbench.data.collect_spec import ATTEMPTS_PER_DEMONSTRATION, CollectSpec
 
     agent = agent_spec(options)
-    suite = get_suite(options["suite"])
+    suite = suite_on(options["suite"], options["backend"])
     rules = suite.rules(options["protocol"])
     seeds, init_states, starts = _starts(suite, options)
     demonstrations = options["episodes"] or starts or DEFAULT_EPISODES

@@ -11,7 +11,7 @@ from flowbench.camera import CameraPose, expand_sweep
 from flowbench.cli.parsing import agent_spec, describe_checkpoint, parse_indices, parse_names, parse_size
 from flowbench.errors import BadValue
 from flowbench.recording import RECORD_MODES
-from flowbench.registry import get_suite
+from flowbench.registry import suite_on
 from flowbench.spec import EvalSpec
 from flowbench.suite import Suite
 
@@ -29,6 +29,7 @@ TOO_MANY_ERRORS = 5
     "--agent", required=True, help="A name (flowbench list agents), package.module:Class, or path/to/file.py:Class."
 )
 @click.option("--suite", required=True, help="A name (flowbench list suites).")
+@click.option("--backend", help="What the suite runs on, where it can run on several (ithor12: unity, standin, recorded).")
 @click.option("--tasks", help="Comma-separated tasks of the suite.  [default: all]")
 @click.option("--cameras", help="Comma-separated camera poses, e.g. corner,corner2+yaw15.  [default: the suite's own]")
 @click.option(
@@ -93,6 +94,7 @@ def eval_(ctx: click.Context, **options: Any) -> None:
       flowbench eval --agent random --suite libero10 --episodes 2
       flowbench eval --agent my_agent.py:MyAgent --suite metaworld11 --tasks door-open --camera-sweep az=-20:20:10
       flowbench eval --agent scripted --suite metaworld11 --protocol avdc --dry-run
+      flowbench eval --agent scripted --suite ithor12 --backend standin --workers 2
     """
     # Imported here so that --help needs no pandas.
     from flowbench.evaluate import EvalOptions, check_options, count_errors, evaluate, run_preflight
@@ -137,7 +139,7 @@ def build_spec(options: dict[str, Any]) -> EvalSpec:
         FlowBenchError: For a name or number that does not exist.
     """
     agent = agent_spec(options)
-    suite = get_suite(options["suite"])
+    suite = suite_on(options["suite"], options["backend"])
     rules = suite.rules(options["protocol"])
     cameras = tuple(CameraPose.parse(text) for text in parse_names(options["cameras"] or suite.default_view))
     if options["camera_sweep"]:
