@@ -135,12 +135,12 @@ class ActionRange(nn.Module):
         low, high = torch.tensor(smallest), torch.tensor(largest)
         # Not in the checkpoint's weights: its facts have them.
         self.register_buffer("middle", (low + high) / 2, persistent=False)
-        self.register_buffer("half", ((high - low) / 2).clamp(min=MIN_RANGE / 2), persistent=False)
+        self.register_buffer("half_range", ((high - low) / 2).clamp(min=MIN_RANGE / 2), persistent=False)
 
     def normalise(self, actions: torch.Tensor) -> torch.Tensor:
-        """Map (..., A) recorded actions to [-1, 1]; held-out ones may lie a little outside."""
-        return (actions - self.middle) / self.half
+        """Map (..., A) recorded actions to [-1, 1]; held-out ones beyond the range go to its end, as far as can be drawn."""
+        return ((actions - self.middle) / self.half_range).clamp(-1, 1)
 
     def restore(self, normalised: torch.Tensor) -> torch.Tensor:
         """Map [-1, 1] back to (..., A) actions."""
-        return normalised * self.half + self.middle
+        return normalised * self.half_range + self.middle

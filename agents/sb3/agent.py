@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import pickle
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -77,11 +78,12 @@ class SB3Agent:
         saved = read_saved(checkpoint)
         algorithm = _algorithm(algo)
         inputs = PolicyInputs.of(saved.observation_space) if saved.observation_space is not None else None
-        warnings.warn(
-            f"{checkpoint} is a pickle, as all zips of Stable-Baselines3: loading it runs code that its author chose. Evaluate "
-            "only files that you trust.",
-            stacklevel=2,
-        )
+        if multiprocessing.parent_process() is None:  # once per evaluation, not in each of its workers
+            warnings.warn(
+                f"{checkpoint} is a pickle, as all zips of Stable-Baselines3: loading it runs code that its author chose. "
+                "Evaluate only files that you trust.",
+                stacklevel=2,
+            )
         model = _load(algorithm, saved, device)
         self._policy, self._action_space = model.policy, model.action_space
         self._inputs = inputs or PolicyInputs.of(model.observation_space)
@@ -178,13 +180,12 @@ def _decoder(space: spaces.Space, spec: ActionSpec, suite: str) -> Callable[[np.
         BadValue: If it cannot be one.
     """
     takes = f"suite {suite} takes {spec.size} components ({', '.join(spec.labels)})"
-    if isinstance(space, spaces.Discrete):
-        first = int(space.start)
-        if spec.size != 1 or spec.high[0] - spec.low[0] + 1 != space.n:
-            raise BadValue(
-                f"The policy chooses one of {space.n} actions, and {takes}. Train it on an environment of {suite}."
-            )
-        return lambda action: np.array([float(action) - first + spec.low[0]])
+    if spec.choices:
+        takes = f"suite {suite} takes one of {len(spec.choices)} ({', '.join(spec.choices)})"
+    if spec.choices and isinstance(space, spaces.Discrete) and space.n == len(spec.choices):
+        return lambda action: np.array([float(action) - float(space.start)])
+    if spec.choices or isinstance(space, spaces.Discrete):
+        raise BadValue(f"The policy's action is {space}, and {takes}. Train it on an environment of {suite}.")
     if not isinstance(space, spaces.Box) or space.shape != (spec.size,):
         raise BadValue(f"The policy's action is {space}, and {takes}. Train it on an environment of {suite}.")
     low, high = np.asarray(spec.low), np.asarray(spec.high)

@@ -187,7 +187,7 @@ def test_stacked_frames_are_named(tmp_path):
     [
         (spaces.Box(-1, 1, (7,)), r"The policy's action is Box.*suite toy takes 4 components .dx, dy, dz, gripper."),
         (spaces.Box(-2, 2, (4,)), r"actions lie in \[\[-2.0, .*suite toy takes \[\[-1.0, "),
-        (spaces.Discrete(6), "chooses one of 6 actions, and suite toy takes 4 components"),
+        (spaces.Discrete(6), r"action is Discrete\(6\), and suite toy takes 4 components"),
     ],
 )
 def test_actions_that_do_not_fit_are_named(tmp_path, action_space, sentence):
@@ -202,10 +202,14 @@ def test_a_choice_becomes_the_number_of_a_suite_with_one_discrete_component(tmp_
     model = sb3.DQN("MlpPolicy", Fake(PROPRIO, spaces.Discrete(4)), buffer_size=8, seed=0)
     model.save(tmp_path / "dqn.zip")
     agent = SB3Agent(str(tmp_path / "dqn.zip"), "DQN")
-    agent.reset(Task("rooms", "rooms", "find", "", ActionSpec("choice", ("action",), (0.0,), (3.0,))), {}, 0)
+    agent.reset(
+        Task("rooms", "rooms", "find", "", ActionSpec.choice("rooms", ("ahead", "left", "right", "done"))), {}, 0
+    )
     state = np.zeros(4, np.float32)
     expected, _ = model.predict(state, deterministic=True)
     assert agent._decode(agent._policy.predict(state, deterministic=True)[0]) == [float(expected)]
+    with pytest.raises(BadValue, match=r"action is Discrete\(4\), and suite maze takes one of 2 \(ahead, back\)"):
+        agent.reset(Task("maze", "maze", "find", "", ActionSpec.choice("maze", ("ahead", "back"))), {}, 0)
 
 
 def test_the_policy_of_another_algorithm_says_where_it_comes_from(tmp_path):
