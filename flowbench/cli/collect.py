@@ -29,7 +29,9 @@ NONE = "none"
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option("--suite", required=True, help="A name (flowbench list suites).")
-@click.option("--backend", help="What the suite runs on, where it can run on several (ithor12: unity, standin, recorded).")
+@click.option(
+    "--backend", help="What the suite runs on, where it can run on several (ithor12: unity, standin, recorded)."
+)
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="HDF5 file; it appears when it is complete."
 )

@@ -29,7 +29,9 @@ TOO_MANY_ERRORS = 5
     "--agent", required=True, help="A name (flowbench list agents), package.module:Class, or path/to/file.py:Class."
 )
 @click.option("--suite", required=True, help="A name (flowbench list suites).")
-@click.option("--backend", help="What the suite runs on, where it can run on several (ithor12: unity, standin, recorded).")
+@click.option(
+    "--backend", help="What the suite runs on, where it can run on several (ithor12: unity, standin, recorded)."
+)
 @click.option("--tasks", help="Comma-separated tasks of the suite.  [default: all]")
 @click.option("--cameras", help="Comma-separated camera poses, e.g. corner,corner2+yaw15.  [default: the suite's own]")
 @click.option(
