@@ -8,6 +8,7 @@ import numpy as np
 
 from flowbench.agent import Needs
 from flowbench.camera import CameraParams
+from flowbench.errors import AgentError
 from flowbench.observation import Observation
 from flowbench.task import Task
 
@@ -48,4 +49,32 @@ class ZeroAgent:
 
     def act(self, observation: Observation) -> np.ndarray:
         """Return the same (A,) action at every step."""
+        return self._action.copy()
+
+
+class DoneAtOnceAgent:
+    """Says at once that it has finished, where actions are a choice that has a `Done`.
+
+    It measures how often the start of an episode already is its end; in navigation, how often the target is in view from where
+    the agent is put.
+    """
+
+    needs = Needs()
+
+    def reset(self, task: Task, cameras: Mapping[str, CameraParams], seed: int) -> None:
+        """Look up what it means to have finished.
+
+        Raises:
+            AgentError: If no action of the task means that.
+        """
+        choices = task.action_spec.choices
+        if "Done" not in choices:
+            raise AgentError(
+                f"No action of suite {task.suite} says that the agent has finished, so it cannot say so at once. Its actions: "
+                f"{', '.join(choices or task.action_spec.labels)}. For agents that do nothing there, see: zero"
+            )
+        self._action = np.array([choices.index("Done")])
+
+    def act(self, observation: Observation) -> np.ndarray:
+        """Return the (1,) action that ends the episode."""
         return self._action.copy()

@@ -23,6 +23,7 @@ EXPERTS = {
     "toy": "flowbench.agents.scripted.toy:ToyExpert",
     "metaworld": "flowbench.agents.scripted.metaworld:MetaWorldExpert",
     "libero": "flowbench.agents.scripted.libero.expert:LiberoExpert",
+    "ithor": "flowbench.agents.scripted.ithor:IthorExpert",
 }
 
 
