@@ -13,7 +13,7 @@ import numpy as np
 
 from flowbench.agent import Needs
 from flowbench.camera import CameraParams
-from flowbench.errors import AgentError, missing_extra
+from flowbench.errors import AgentError, BadValue, missing_extra
 from flowbench.observation import Observation
 from flowbench.suite import load_object
 from flowbench.task import Task
@@ -23,6 +23,7 @@ EXPERTS = {
     "toy": "flowbench.agents.scripted.toy:ToyExpert",
     "metaworld": "flowbench.agents.scripted.metaworld:MetaWorldExpert",
     "libero": "flowbench.agents.scripted.libero.expert:LiberoExpert",
+    "calvin": "flowbench.agents.scripted.calvin.expert:CalvinExpert",
     "ithor": "flowbench.agents.scripted.ithor:IthorExpert",
 }
 
@@ -44,7 +45,19 @@ class ScriptedAgent:
 
     needs = Needs(privileged=True)
 
-    def __init__(self) -> None:
+    def __init__(self, speed_variety: float = 0.0) -> None:
+        """Load nothing yet.
+
+        Args:
+            speed_variety: Share by which an episode may be slower, 0 to 0.8, drawn from its seed; for demonstrations. Only some
+                experts can.
+
+        Raises:
+            BadValue: If it is out of range.
+        """
+        if not 0 <= speed_variety <= 0.8:
+            raise BadValue(f"speed_variety is {speed_variety:g}; give a number from 0 to 0.8.")
+        self._speed_variety = speed_variety
         self._experts: dict[str, Expert] = {}
 
     def reset(self, task: Task, cameras: Mapping[str, CameraParams], seed: int) -> None:
@@ -55,7 +68,11 @@ class ScriptedAgent:
             MissingExtra: If the expert needs a package that is not installed.
         """
         if task.family not in self._experts:
-            self._experts[task.family] = _load(task)()
+            expert = self._experts[task.family] = _load(task)()
+            if self._speed_variety:
+                if not hasattr(expert, "speed_variety"):
+                    raise AgentError(f"The scripted expert of {task.family} has one speed; leave out speed_variety.")
+                expert.speed_variety = self._speed_variety
         self._expert = self._experts[task.family]
         self._expert.reset(task, cameras, seed)
 

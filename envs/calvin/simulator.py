@@ -78,6 +78,7 @@ class CalvinSimulator:
         self._models = {name: cameras.CameraModel.of(settings) for name, settings in self._settings.items()}
         self._camera_link = link_index(self.core, self.core.robot.robot_uid, cameras.GRIPPER_CAMERA_LINK)
         self._parts = Parts.of(self.core)
+        self._facts = _scene_facts(self.core)
         self.workspace_center_world = np.array([0.05, -0.1, 0.46])
         self.settle_action = np.array([*ROBOT_OBS[:6], _OPEN]) if self._absolute else np.array([0.0] * 6 + [_OPEN])
         self.condition: dict[str, int | str] = {}
@@ -273,9 +274,8 @@ class CalvinSimulator:
         self.core.reset(robot_obs=robot_obs, scene_obs=scene_obs)
 
     def _sample(self, rng: np.random.Generator) -> None:
-        facts = self._facts()
         for _ in range(_DRAWS):
-            start = sample_start(self._task.name, facts, rng)
+            start = sample_start(self._task.name, self._facts, rng)
             if start is None:
                 continue
             self._go_to(np.array(ROBOT_OBS), start.scene_obs)
@@ -297,23 +297,23 @@ class CalvinSimulator:
         at_rest = all(np.abs(block["current_lin_vel"]).max() < 0.05 for block in blocks.values())
         return touching == held and at_rest and all(block["current_pos"][2] > 0.3 for block in blocks.values())
 
-    def _facts(self) -> SceneFacts:
-        core = self.core
-        table = core.scene.fixed_objects[0]
-        limits = {
-            door.name: core.p.getJointInfo(table.uid, door.joint_index, physicsClientId=core.cid)[9]
-            for door in core.scene.doors
-        }
-        drawer = core.p.getLinkState(
-            table.uid, table.info_dict["links"]["drawer_link"], computeForwardKinematics=1, physicsClientId=core.cid
-        )[4]
-        opened_m = next(door.get_state() for door in core.scene.doors if door.name == "base__drawer")
-        return SceneFacts(
-            blocks=tuple(block.name.removeprefix("block_") for block in core.scene.movable_objects),
-            slider_open_m=limits["base__slide"],
-            drawer_open_m=limits["base__drawer"],
-            drawer_world=np.array(drawer) + [0, opened_m, 0],
-            surfaces=core.scene.surfaces,
-            hand_world=np.array(ROBOT_OBS[:3]),
-            hand_yaw_rad=ROBOT_OBS[5],
-        )
+
+def _scene_facts(core: Any) -> SceneFacts:
+    """Read what sampled starts have to know of a scene that has just been loaded, its drawer closed."""
+    table = core.scene.fixed_objects[0]
+    limits = {
+        door.name: core.p.getJointInfo(table.uid, door.joint_index, physicsClientId=core.cid)[9]
+        for door in core.scene.doors
+    }
+    drawer = core.p.getLinkState(
+        table.uid, table.info_dict["links"]["drawer_link"], computeForwardKinematics=1, physicsClientId=core.cid
+    )[4]
+    return SceneFacts(
+        blocks=tuple(block.name.removeprefix("block_") for block in core.scene.movable_objects),
+        slider_open_m=limits["base__slide"],
+        drawer_open_m=limits["base__drawer"],
+        drawer_world=np.array(drawer),
+        surfaces=core.scene.surfaces,
+        hand_world=np.array(ROBOT_OBS[:3]),
+        hand_yaw_rad=ROBOT_OBS[5],
+    )

@@ -1,0 +1,161 @@
+"""The arm as the skills use it: generators that yield one relative (7,) action per step until something is reached.
+
+An action moves a target that the arm follows with a lag of two or three steps. So motions are planned on the target and
+their end is read off the hand: arrived means that both are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from flowbench.agents.scripted.calvin.scene import Block, Scene
+
+Steps = Generator[np.ndarray, None, None]
+
+OPEN, CLOSE = 1.0, -1.0
+#: What an action of 1 adds to the target (calvin_env `conf/robot`, max_rel_pos and max_rel_orn).
+METRES_PER_ACTION, RADIANS_PER_ACTION = 0.02, 0.05
+#: Yaw in which the wrist is far from its limits; of two alike orientations, the nearer one is taken.
+REST_YAW = np.pi / 2
+#: Heights of the tool centre, metres: travelling above blocks, and above held ones.
+TRAVEL_M = 0.60
+#: In front of the cabinet; between this and the doors nothing stands in the way of a raised hand.
+FRONT_Y_M = -0.12
+#: Turned so much towards the cabinet, the hand gets under its roof without touching it.
+LEAN_RAD = 0.6
+_CLOSING_STEPS, _OPENING_STEPS = 6, 6
+
+
+def wrap(angles: np.ndarray | float) -> np.ndarray:
+    """Return the same angles from -pi to pi."""
+    return (np.asarray(angles) + np.pi) % (2 * np.pi) - np.pi
+
+
+class Arm:
+    """Yields actions that move the hand.
+
+    Attributes:
+        scene: What is seen.
+        gripper: The command that goes with every action.
+        yaw: Direction of the hand, radians; the fingers close along yaw - pi / 2.
+        lean: How far the hand is turned from straight down towards the cabinet, radians.
+        pace: Factor on every speed, up to 1.
+    """
+
+    def __init__(self, scene: Scene, pace: float = 1.0) -> None:
+        self.scene = scene
+        self.pace = pace
+        self.lean = 0.0
+        self.yaw = REST_YAW
+        self.gripper = OPEN if scene.core.robot.gripper_action > 0 else CLOSE
+        # A chain goes on from wherever the instruction before ended.
+        self._read_posture()
+
+    def orientation(self) -> Rotation:
+        """Return the hand's orientation in the world."""
+        return (
+            Rotation.from_euler("x", self.lean) * Rotation.from_euler("z", self.yaw) * Rotation.from_euler("x", np.pi)
+        )
+
+    def stay(self) -> np.ndarray:
+        """Return the action that keeps the target."""
+        return np.array([0.0] * 6 + [self.gripper])
+
+    def wait(self, steps: int) -> Steps:
+        """Keep the target."""
+        for _ in range(steps):
+            yield self.stay()
+
+    def go_to(
+        self,
+        position: np.ndarray,
+        *,
+        speed: float = 1.0,
+        within_m: float = 0.01,
+        within_rad: float = 0.08,
+        most_steps: int = 80,
+        until: Callable[[], bool] | None = None,
+    ) -> Steps:
+        """Move the tool centre to a (3,) position, in the posture that `yaw` and `lean` say.
+
+        Args:
+            position: World metres.
+            speed: Share of 0.02 m per step.
+            within_m: Distance that counts as reached.
+            within_rad: Likewise for the orientation.
+            most_steps: Then it is given up.
+            until: Stop as soon as this is true.
+        """
+        position = np.asarray(position, dtype=np.float64)
+        for _ in range(most_steps):
+            if until is not None and until():
+                return
+            wanted = self.orientation()
+            target_position, target_angles = self.scene.target()
+            away = (position - target_position) / METRES_PER_ACTION
+            far = float(np.linalg.norm(away))
+            turn = wrap(wanted.as_euler("xyz") - target_angles) / RADIANS_PER_ACTION
+            hand = self.scene.hand()
+            arrived = np.linalg.norm(hand.position - position) < within_m
+            if arrived and far < 0.5 and (hand.rotation * wanted.inv()).magnitude() < within_rad:
+                return
+            move = away * min(1.0, speed * self.pace / max(far, 1e-9))
+            yield np.array([*move, *np.clip(turn, -1, 1), self.gripper])
+
+    def move_by(self, shift: tuple[float, float, float], **options: float) -> Steps:
+        """Move by a shift from where the hand is."""
+        yield from self.go_to(self.scene.hand().position + np.array(shift), **{"within_m": 0.02, **options})
+
+    def rise(self, height_m: float = TRAVEL_M) -> Steps:
+        """Get the hand out of the cabinet or the drawer and above everything, pointing down."""
+        x, y, z = self.scene.hand().position
+        if y > -0.06 and z > 0.46:
+            # Under the cabinet's roof: back out first.
+            yield from self.go_to([x, FRONT_Y_M, z], within_m=0.03, within_rad=9.0)
+            x, y, z = self.scene.hand().position
+        self.lean = 0.0
+        if z < height_m - 0.02:
+            yield from self.go_to([x, min(y, -0.06), height_m], within_m=0.04, within_rad=9.0)
+
+    def travel(
+        self, position: np.ndarray, yaw: float | None = None, *, height_m: float = TRAVEL_M, **options: float
+    ) -> Steps:
+        """Rise, and go above a (3,) position: to its own height if that is higher than the travelling height."""
+        yield from self.rise(height_m)
+        if yaw is not None:
+            self.yaw = yaw
+        x, y, z = position
+        yield from self.go_to([x, y, max(z, height_m)], **{"within_m": 0.02, **options})
+
+    def close(self) -> Steps:
+        """Close the fingers."""
+        self.gripper = CLOSE
+        yield from self.wait(_CLOSING_STEPS)
+
+    def open(self) -> Steps:
+        """Open the fingers."""
+        self.gripper = OPEN
+        yield from self.wait(_OPENING_STEPS)
+
+    def grasp_yaw(self, block: Block) -> float:
+        """Return the yaw in which the fingers close across a block's shorter horizontal edge."""
+        heights = np.abs(block.rotation[2])
+        horizontal = [axis for axis in range(3) if axis != int(np.argmax(heights))]
+        shortest = min(block.size[axis] for axis in horizontal)
+        yaws = []
+        for axis in horizontal:
+            if block.size[axis] <= shortest + 0.005:
+                direction = np.arctan2(block.rotation[1, axis], block.rotation[0, axis])
+                yaws += [float(wrap(direction + np.pi / 2 + turn)) for turn in (0, np.pi)]
+        return min(yaws, key=lambda yaw: abs(float(wrap(yaw - REST_YAW))))
+
+    def _read_posture(self) -> None:
+        """Take yaw and lean from the target, so that the first motion does not turn the hand."""
+        rotation = Rotation.from_euler("xyz", self.scene.target()[1]).as_matrix()
+        # The hand's z points away from the arm; leaning turns it from -z towards +y.
+        self.lean = float(np.clip(np.arctan2(rotation[1, 2], -rotation[2, 2]), 0, LEAN_RAD))
+        flat = Rotation.from_euler("x", -self.lean).as_matrix() @ rotation
+        self.yaw = float(np.arctan2(flat[1, 0], flat[0, 0]))
