@@ -337,7 +337,7 @@ def _download(source: str) -> Path:
     except ImportError as error:
         raise MissingExtra(
             f"Checkpoint {source} is downloaded by huggingface_hub, which is not installed. Install it: pip install "
-            "'flowbench[hub]'"
+            "huggingface_hub"
         ) from error
     try:
         return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, TRAINING]))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flowbench.agent import Agent
 from flowbench.agents.training.checkpoint import Checkpoint, CheckpointAgent
-from flowbench.agents.training.recipe import get_recipe
+from flowbench.agents.training.recipe import get_recipe, recipe_names
+from flowbench.errors import unknown_name
 
 
 def trained(checkpoint: str, recipe: str | None = None, device: str = "cpu") -> Agent:
@@ -17,6 +18,9 @@ def trained(checkpoint: str, recipe: str | None = None, device: str = "cpu") -> 
         device: Where it runs.
     """
     opened = Checkpoint.open(checkpoint)
+    if recipe is None and opened.recipe not in recipe_names():
+        step = "If it is your own, name it with --agent-args recipe=path/to/file.py:NAME."
+        raise unknown_name("trainable agent", opened.recipe, recipe_names(), next_step=step)
     return get_recipe(recipe or opened.recipe).agent(opened, device)
 
 
