@@ -60,9 +60,10 @@ def _draw_group(axis, name: str, rows: list[LadderRow]) -> None:
         if not control and top > rate:
             axis.barh(place, top - rate, left=rate, color=_LOST, height=0.62)
             label = f"{row.rung.part} \N{MINUS SIGN}{top - rate:.1f}"
-            axis.text(max(top, rate) + 1, place, label, va="center", fontsize=7, color="#7a2e1d")
+            axis.text(max(top, high) + 1.5, place, label, va="center", fontsize=7, color="#7a2e1d")
         axis.errorbar(rate, place, xerr=[[max(0, rate - low)], [max(0, high - rate)]], color="black", lw=0.8, capsize=2)
-        axis.text(1, place, f"{rate:.1f}", va="center", fontsize=7, color="white" if rate > 8 else "black")
+        # Above the interval's line.
+        axis.text(1, place - 0.16, f"{rate:.1f}", va="center", fontsize=7, color="white" if rate > 12 else "black")
         if not control:
             top = rate
     axis.set_yticks(range(len(rows)), [row.rung.says for row in rows], fontsize=7)

@@ -17,11 +17,17 @@ import numpy as np
 
 from flowbench.agents.avdc.hands import hand_of
 from flowbench.agents.avdc.ladder import RULES, avdc_ladder
-from flowbench.agents.avdc.object_points import ObjectPoints, object_targets, published_points, surface_points
+from flowbench.agents.avdc.object_points import (
+    ObjectPoints,
+    ObjectUnseen,
+    object_targets,
+    published_points,
+    surface_points,
+)
 from flowbench.agents.avdc.plan_flow import DEFAULT_NOISE_PX, EXACT_MOTION, NOISE_PX, FlowReader, PlanFlow
-from flowbench.agents.avdc.rules import Mode, PublishedRule, RobustConstants, RobustRule, RuleConstants
+from flowbench.agents.avdc.rules import Mode, NoDirection, PublishedRule, RobustConstants, RobustRule, RuleConstants
 from flowbench.agents.geometry.object_motion import ObjectMotion, TrackingRules, published_motion, tracked_motion
-from flowbench.agents.geometry.published_fit import fit_published
+from flowbench.agents.geometry.published_fit import NoMotion, fit_published
 from flowbench.agents.geometry.rigid_fit import MIN_POINTS, RigidFit, fit_reprojection
 from flowbench.agents.geometry.tracking import FlowChain
 from flowbench.agents.planning import Plan, Planner, make_planner
@@ -181,17 +187,26 @@ class AvdcAgent:
         self.planner.reset(task)
         self.rule = self._make_rule()
         self.plans = []
+        #: Why there is nothing to act on any more; empty while there is.
+        self.gave_up = ""
         self._steps = 0
         self._metrics = dict.fromkeys(("planning_s", "flow_s", "motion_s", "model_calls"), 0.0)
 
     def act(self, observation: Observation) -> np.ndarray:
         """Return one (A,) action."""
         hand_world = observation.proprio[:3].astype(np.float64)
-        if self.rule.wants_plan(hand_world):
-            record = self._plan(observation)
-            self.rule.take(record.path_world)
-            self.plans.append(replace(record, mode=self.rule.mode))
+        if not self.gave_up and self.rule.wants_plan(hand_world):
+            try:
+                record = self._plan(observation)
+                self.rule.take(record.path_world)
+                self.plans.append(replace(record, mode=self.rule.mode))
+            except (NoMotion, NoDirection, ObjectUnseen) as reason:
+                self.gave_up = str(reason)
         self._steps += 1
+        if self.gave_up:
+            # Where the published code raises, or sends NaN to the simulator, its benchmark counts a failure and no error of
+            # its own: so does this. There is nothing to act on any more.
+            return self._hand.action(self._task.action_spec, hand_world, hand_world, close=False)
         target_world, close = self.rule.command(hand_world)
         return self._hand.action(self._task.action_spec, hand_world, target_world, close)
 
@@ -203,7 +218,8 @@ class AvdcAgent:
     def episode_metrics(self) -> dict[str, float]:
         """Return what the episode cost so far: numbers that become columns of the results."""
         found = {name: round(value, 4) for name, value in self._metrics.items()}
-        return {"plans": len(self.plans), "replans": max(0, len(self.plans) - 1), **found}
+        counts = {"plans": len(self.plans), "replans": max(0, len(self.plans) - 1), "gave_up": bool(self.gave_up)}
+        return {**counts, **found}
 
     # --- one plan
 
@@ -254,7 +270,9 @@ class AvdcAgent:
     def _make_rule(self) -> PublishedRule | RobustRule:
         changes = {} if self._replans is None else {"max_replans": self._replans}
         if self._rule == "paper":
-            return PublishedRule(self._hand, faithful=self._faithful, constants=replace(RuleConstants(), **changes))
+            exact = self._settings.name == EXACT_MOTION
+            constants = replace(RuleConstants(), **changes)
+            return PublishedRule(self._hand, faithful=self._faithful, exact=exact, constants=constants)
         return RobustRule(self._hand, constants=replace(RobustConstants(), **changes))
 
 
@@ -263,7 +281,7 @@ def _true_motion(plan: Plan, mask: np.ndarray, points: ObjectPoints) -> ObjectMo
     snapshots = plan.snapshots or ()
     bodies = snapshots[0].bodies[mask]
     if not len(bodies):
-        raise AgentError("The camera does not see the object that the task is about. Choose another camera pose.")
+        raise ObjectUnseen("the camera does not see the object that the task is about")
     body = int(np.bincount(bodies).argmax())
     poses_world = np.stack([later.body_to_world[body] @ snapshots[0].world_to_body[body] for later in snapshots])
     moved = [points.points_world @ pose[:3, :3].T + pose[:3, 3] for pose in poses_world]

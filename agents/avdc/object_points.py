@@ -9,7 +9,6 @@ import numpy as np
 from flowbench.agents.geometry.sampling import sample_bilinear, sample_nearest
 from flowbench.agents.geometry.tracking import known_at
 from flowbench.camera import CameraParams
-from flowbench.errors import AgentError
 from flowbench.task import Task
 
 #: Points that are followed, and the neighbourhood whose median depth the contact gets (`get_transforms`, `get_grasp`).
@@ -21,6 +20,10 @@ MIN_KNOWN = 8
 BEHIND_M = 0.015
 #: Points farther from the median than this belong to something seen through the object's outline.
 REACH_M = 0.25
+
+
+class ObjectUnseen(Exception):
+    """Raised when the mask of the object is empty."""
 
 
 class ObjectPoints(NamedTuple):
@@ -62,14 +65,14 @@ def published_points(
         faithful: Sample everything but the object when the object is not seen at all, as published.
 
     Raises:
-        AgentError: If the object is not seen, unless `faithful`.
+        ObjectUnseen: If the object is not seen, unless `faithful`.
     """
     import cv2
 
     seen = cv2.medianBlur(mask.astype(np.uint8) * 255, 3) > 0
     if not seen.any():
         if not faithful:
-            raise _unseen()
+            raise ObjectUnseen("the camera does not see the object that the task is about")
         seen = ~seen
     rows, columns = np.nonzero(seen)
     chosen = rng.integers(len(rows), size=POINTS)
@@ -95,11 +98,11 @@ def surface_points(
         rng: Draws among the pixels if there are more than enough.
 
     Raises:
-        AgentError: If the object is not seen.
+        ObjectUnseen: If the object is not seen.
     """
     rows, columns = np.nonzero(mask & (depth_m > 0))
     if not len(rows):
-        raise _unseen()
+        raise ObjectUnseen("the camera does not see the object that the task is about")
     pixels = np.stack([columns, rows], axis=1).astype(np.float64)
     inside = known_at(known, pixels) & known_at(known, pixels - 1)
     if inside.sum() >= MIN_KNOWN:
@@ -119,7 +122,3 @@ def _middle(points_world: np.ndarray, eye_world: np.ndarray) -> np.ndarray:
     surface_world = np.median(points_world[near] if near.any() else points_world, axis=0)
     ray = surface_world - eye_world
     return surface_world + BEHIND_M * ray / np.linalg.norm(ray)
-
-
-def _unseen() -> AgentError:
-    return AgentError("The camera does not see the object that the task is about. Choose another camera pose.")

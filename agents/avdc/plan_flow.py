@@ -64,8 +64,6 @@ class FlowReader:
     def __init__(self, settings: PlanFlow, estimator: Any) -> None:
         self.settings = settings
         self._estimator = estimator
-        #: Evaluations of a network since it was built.
-        self.calls = 0
 
     def window(self, plan: Plan, camera: CameraParams) -> Window:
         """Return the part of the image in which the flow of a plan is known."""
@@ -115,9 +113,7 @@ class FlowReader:
         frames = _frames_in(plan, window)
         first, second = frames[:-1], frames[1:]
         if not self.settings.both_ways:
-            self.calls += 1
             return self._estimator(first, second), None
-        self.calls += 1
         # One batch: a network is asked once per plan.
         both = self._estimator(np.concatenate([first, second]), np.concatenate([second, first]))
         return both[: len(first)], both[len(first) :]

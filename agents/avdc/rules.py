@@ -12,9 +12,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from flowbench.agents.avdc.hands import Hand
-from flowbench.errors import AgentError
 
 Mode = Literal["grasp", "push"]
+
+
+class NoDirection(Exception):
+    """Raised when the published rule divides zero by zero."""
 
 
 class Command(NamedTuple):
@@ -53,10 +56,16 @@ class PublishedRule:
     the first plan only; at a replan the contact and the first subgoal are one array, so that the step back before a push
     moves both; and a push whose subgoals stand exactly above each other divides zero by zero, which ends the episode. Without
     it, what the paper describes: every plan is treated as the first one is, and nothing is divided by zero.
+
+    Where motions are `exact`, nothing is divided by zero either: a handle goes straight down then, and the published code,
+    which has only estimates, would not be tried but tripped.
     """
 
-    def __init__(self, hand: Hand, *, faithful: bool = True, constants: RuleConstants | None = None) -> None:
+    def __init__(
+        self, hand: Hand, *, faithful: bool = True, exact: bool = False, constants: RuleConstants | None = None
+    ) -> None:
         self.constants = constants or RuleConstants()
+        self._divides = faithful and not exact
         self.mode: Mode | None = None
         self._hand, self._faithful = hand, faithful
         self._last_hand = np.zeros(3)
@@ -80,7 +89,7 @@ class PublishedRule:
         """Adopt a plan: (T, 3) positions of the contact point, metres.
 
         Raises:
-            AgentError: If the published rule divides by zero (`faithful` only).
+            NoDirection: If the published rule divides by zero (`faithful` only).
         """
         first = self._plans == 0
         self._plans += 1
@@ -130,11 +139,8 @@ class PublishedRule:
             distance_m = float(np.linalg.norm(sideways))
             if distance_m > self.constants.push_sideways_m:
                 break
-        if distance_m == 0 and self._faithful:
-            raise AgentError(
-                "AVDC's rule divides by zero: the last subgoal stands exactly above the contact, so a push has no direction. Its "
-                "benchmark counts such an episode as failed; faithful=false pushes straight down instead."
-            )
+        if distance_m == 0 and self._divides:
+            raise NoDirection("the last subgoal stands exactly above the contact, so the push has no direction")
         direction = sideways / distance_m if distance_m > 0 else np.zeros(2)
         start = self._contact[:2] - self.constants.push_back_m * direction
         if self._faithful:

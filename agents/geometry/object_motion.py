@@ -186,7 +186,7 @@ def published_motion(
         fit: Fits one link; None is the published minimiser, with its fifty restarts.
 
     Raises:
-        AgentError: If all points but one are lost, as in the published code.
+        NoMotion: If all points but one are lost, as in the published code.
     """
     height, width = chain.inside.shape
     kept = np.arange(len(pixels))

@@ -11,7 +11,11 @@ from scipy.optimize import minimize
 
 from flowbench.agents.geometry.rigid_fit import RigidFit, reprojection_cost
 from flowbench.camera import CameraParams
-from flowbench.errors import AgentError
+
+
+class NoMotion(Exception):
+    """Raised when too few points are left to say how an object moves; the published code raises there, too."""
+
 
 #: Two-point samples, and how near a point must land to a similarity's prediction (`get_transforms`).
 RANSAC_TRIES = 100
@@ -42,11 +46,10 @@ def similarity_inliers(
         threshold_px: Distance up to which a point agrees.
 
     Raises:
-        AgentError: If there are fewer than two points; the published code's sampling raises there, too, and its benchmark
-            counts the episode as failed.
+        NoMotion: If there are fewer than two points.
     """
     if len(before_px) < 2:
-        raise AgentError(f"AVDC's filter samples two points of {len(before_px)}; the object's points were all lost.")
+        raise NoMotion(f"AVDC's filter samples two points of {len(before_px)}; the object's points were all lost.")
     before, after = (pixels[:, 0] + 1j * pixels[:, 1] for pixels in (before_px, after_px))
     first = rng.integers(len(before), size=tries)
     second = (first + rng.integers(1, len(before), size=tries)) % len(before)

@@ -174,6 +174,8 @@ class _Problem:
     def _jacobian(self, parameters: np.ndarray) -> np.ndarray:
         turned, moved = self._moved(parameters)
         x, y, depth_m = moved.T
+        # Points behind the camera have a constant residual.
+        depth_m = np.where(depth_m > 0, depth_m, np.inf)
         zeros = np.zeros_like(depth_m)
         # (N, 2, 3) pixels per metre.
         by_point = np.stack(
@@ -186,7 +188,6 @@ class _Problem:
         # A turn by w about the centroid moves an arm r by w x r; (by_point . [w x r]) = w . (r x by_point).
         by_turn = np.cross(turned[:, None, :], by_point) @ _left_jacobian(parameters[:3])
         jacobian = np.concatenate([by_turn, by_point], axis=-1).reshape(-1, 6)
-        jacobian[~np.isfinite(jacobian)] = 0
         return np.concatenate([jacobian, np.diag(self._prior_weights)]) if len(self._prior_weights) else jacobian
 
 

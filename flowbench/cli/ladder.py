@@ -64,7 +64,7 @@ def ladder(**options: Any) -> None:
       flowbench diagnose ladder --suite metaworld11 --out l4 --dry-run
     """
     # Imported here so that --help needs no pandas.
-    from flowbench.cli.eval import build_spec
+    from flowbench.cli.eval import build_spec, eval_
     from flowbench.cli.parsing import parse_names
     from flowbench.evaluate import EvalOptions, check_options
     from flowbench.ladder import attribute, run_ladder
@@ -79,8 +79,9 @@ def ladder(**options: Any) -> None:
         rules=parse_names(options["rules"]),
     )
     chosen = _chosen(rungs, options["rungs"])
-    # `zero` stands in until each rung puts its own agent there.
-    spec = build_spec({**_NO_EVAL_OPTIONS, **options, "agent": "zero", "agent_args": "", "checkpoint": None})
+    # What this command does not offer is as in `flowbench eval`; its agent is replaced in each rung.
+    with eval_.make_context("eval", ["--agent", "zero", "--suite", options["suite"]]) as context:
+        spec = build_spec({**context.params, **options, "agent": "zero", "checkpoint": None})
     eval_options = EvalOptions(
         workers=options["workers"],
         device=options["device"],
@@ -102,17 +103,6 @@ def ladder(**options: Any) -> None:
     complete = [rung for rung in rungs if (out / rung.name / "episodes.jsonl").is_file()]
     report = attribute(options["agent"], complete, [out / rung.name for rung in complete], errors=options["errors"])
     _write(report, out)
-
-
-#: What `build_spec` reads besides the options of this command.
-_NO_EVAL_OPTIONS = {
-    "camera_sweep": None,
-    "limit": None,
-    "image_size": None,
-    "image_view": None,
-    "render_profile": "full",
-    "clip_actions": False,
-}
 
 
 def _chosen(rungs: tuple[Any, ...], names: str | None) -> list[Any]:
