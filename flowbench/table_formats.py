@@ -61,13 +61,15 @@ def to_json(table: Table, command: str) -> str:
 
 
 def to_latex(table: Table, command: str) -> str:
-    """Render as a LaTeX tabular for the booktabs package, with its notes below."""
+    """Render as a LaTeX tabular for the booktabs package, shrunk to the line if it is wider, with its notes below."""
     sheet = table.sheet
     labels, width = len(sheet.labels), len(sheet.labels) + len(sheet.headings)
     output = [
         f"% {_one_line(command)}",
-        "% needs \\usepackage{booktabs}",
+        "% needs \\usepackage{booktabs,graphicx}",
         f"% {_one_line(sheet.caption)}",
+        # A paper's thirteen columns are twice as wide as a page.
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{'l' * labels}{'r' * len(sheet.headings)}}}",
         r"\toprule",
     ]
@@ -85,9 +87,9 @@ def to_latex(table: Table, command: str) -> str:
             output.append(rf"\multicolumn{{{width}}}{{l}}{{\emph{{{escape_latex(group.heading)}}}}} \\")
         for line in group.lines:
             output.append(" & ".join([*map(escape_latex, line.labels), *map(_latex_cell, line.cells)]) + r" \\")
-    output += [r"\bottomrule", r"\end{tabular}"]
+    output += [r"\bottomrule", r"\end{tabular}}"]
     notes = " ".join(escape_latex(note) for note in (sheet.caption, *sheet.notes))
-    output += [r"\par\smallskip", rf"{{\footnotesize {notes}\par}}"]
+    output += [r"\par\smallskip", rf"{{\footnotesize\sloppy {notes}\par}}"]
     return "\n".join(output) + "\n"
 
 
