@@ -42,6 +42,11 @@ class BCAgent(ImitationAgent):
         super().__init__(Checkpoint.open(checkpoint, "bc", "bc-r3m"), BCConfig, BCNetwork, device)
         config = self._config
         self._ensemble = config.ensemble if ensemble is None else float(ensemble)
+        choices = self.checkpoint.facts.get("action_choices")
+        if self._ensemble and choices:
+            raise BadValue(
+                f"ensemble averages actions, and one of {', '.join(choices)} has no average. Set ensemble=0."
+            )
         self._execute = 1 if self._ensemble else int(config.execute if execute is None else execute)
         if not 1 <= self._execute <= config.chunk:
             raise BadValue(

@@ -18,7 +18,7 @@ from torch.nn import functional
 from flowbench.agents.nets.observation import ObservationConfig, ObservationNetwork
 from flowbench.errors import BadValue, unknown_name
 
-HEADS = ("l1", "mse", "gmm", "discrete")
+HEADS = ("l1", "mse", "gmm")
 #: A mode of the mixture is at least this wide, in standard deviations of the actions (robomimic's `GMMActorNetwork`:
 #: min_std 1e-4 on actions in [-1, 1]; wider here, because ours are learned from tens of demonstrations).
 MIN_STD = 0.01
@@ -33,25 +33,24 @@ class BCConfig(ObservationConfig):
         dropout: In the MLP.
         ensemble: ACT's temporal ensembling: at every step, the mean of all predictions for it, weighted by
             exp(-ensemble * age), oldest first (arXiv 2304.13705, section 4.2: 0.01); needs execute 1. 0 is off.
-        head: `l1` and `mse` regress, `gmm` is a mixture of Gaussians per step, `discrete` classifies a single component
-            of whole numbers.
+        head: `l1` and `mse` regress, `gmm` is a mixture of Gaussians per step. Where a suite's actions are one of a few
+            choices, they are classified instead, whatever this says.
         modes: Of the mixture.
     """
 
     hidden: tuple[int, ...] = (512, 512)
     dropout: float = 0.0
     ensemble: float = 0.0
-    head: Literal["l1", "mse", "gmm", "discrete"] = "mse"
+    head: Literal["l1", "mse", "gmm"] = "mse"
     modes: int = 5
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.head not in HEADS:
             raise unknown_name("head", self.head, HEADS, "Agent bc")
-        if self.ensemble and (self.execute != 1 or self.head == "discrete"):
+        if self.ensemble and self.execute != 1:
             raise BadValue(
-                f"ensemble averages what was predicted for a step at earlier looks, so it needs execute=1 (it is "
-                f"{self.execute}) and a head other than discrete (it is {self.head})."
+                f"ensemble averages what was predicted for a step at earlier looks, so it needs execute=1; it is {self.execute}."
             )
 
     @property
@@ -102,7 +101,7 @@ class BCNetwork(ObservationNetwork):
     def actions(self, raw: torch.Tensor) -> torch.Tensor:
         """Turn what `forward` returned into (B, T, A) actions within the bounds of the suite."""
         chosen = self.head.choose(raw.float())
-        if self.config.head != "discrete":
+        if not isinstance(self.head, ChoiceHead):
             chosen = chosen * self.action_std + self.action_mean
         return chosen.clamp(self.action_low, self.action_high)
 
@@ -163,13 +162,13 @@ class MixtureHead(nn.Module):
         return raw[..., :size].gather(2, mode).squeeze(2)
 
 
-class DiscreteHead(nn.Module):
-    """One of the whole numbers that a single action component can be, for navigation."""
+class ChoiceHead(nn.Module):
+    """One of a few choices, for navigation."""
 
-    def __init__(self, width: int, chunk: int, low: int, high: int) -> None:
+    def __init__(self, width: int, chunk: int, choices: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, chunk * (high - low + 1))
-        self._shape, self._low = (chunk, high - low + 1), low
+        self.linear = nn.Linear(width, chunk * choices)
+        self._shape = (chunk, choices)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return (B, T, number of choices) logits."""
@@ -177,30 +176,21 @@ class DiscreteHead(nn.Module):
 
     def loss(self, raw: torch.Tensor, normalised: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Return the (B, T) cross-entropy."""
-        wanted = actions.squeeze(-1).round().long() - self._low
+        wanted = actions.squeeze(-1).round().long()
         return functional.cross_entropy(raw.float().flatten(0, 1), wanted.flatten(), reduction="none").view(
             wanted.shape
         )
 
     def choose(self, raw: torch.Tensor) -> torch.Tensor:
-        """Return (B, T, 1) most likely actions."""
-        return (raw.argmax(dim=-1, keepdim=True) + self._low).to(raw.dtype)
+        """Return (B, T, 1) most likely choices."""
+        return raw.argmax(dim=-1, keepdim=True).to(raw.dtype)
 
 
-def make_head(config: BCConfig, width: int, facts: Mapping[str, Any]) -> RegressionHead | MixtureHead | DiscreteHead:
-    """Build the head that the config names.
-
-    Raises:
-        BadValue: If a discrete head is asked for actions that are not one component of whole numbers.
-    """
-    low, high = facts["action_low"], facts["action_high"]
-    if config.head == "discrete":
-        if len(low) != 1 or low[0] != round(low[0]) or high[0] != round(high[0]):
-            raise BadValue(
-                f"head=discrete chooses one whole number, and the actions of {facts['suite']} are "
-                f"({', '.join(facts['action_labels'])}) from {low} to {high}. Choose head=l1, mse or gmm."
-            )
-        return DiscreteHead(width, config.chunk, round(low[0]), round(high[0]))
+def make_head(config: BCConfig, width: int, facts: Mapping[str, Any]) -> RegressionHead | MixtureHead | ChoiceHead:
+    """Build the head for a suite's actions."""
+    choices, size = facts.get("action_choices"), len(facts["action_low"])
+    if choices:
+        return ChoiceHead(width, config.chunk, len(choices))
     if config.head == "gmm":
-        return MixtureHead(width, config.chunk, len(low), config.modes)
-    return RegressionHead(width, config.chunk, len(low), config.head)
+        return MixtureHead(width, config.chunk, size, config.modes)
+    return RegressionHead(width, config.chunk, size, config.head)

@@ -282,6 +282,7 @@ def suite_facts(sources: Sources, cameras: Iterable[str] = ()) -> dict[str, Any]
         "family": suite.family,
         "action_convention": spec.convention,
         "action_labels": list(spec.labels),
+        "action_choices": list(spec.choices),
         "action_low": list(spec.low),
         "action_high": list(spec.high),
         "cameras": list(cameras),

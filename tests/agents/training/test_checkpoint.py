@@ -138,7 +138,9 @@ def test_a_checkpoint_of_another_agent_is_named(folder, edit):
     edit(recipe="sof")
     with pytest.raises(CheckpointError) as error:
         BCAgent(str(folder))
-    assert str(error.value) == f"Checkpoint {folder} is of 'sof', not of 'bc' or 'bc-r3m'. Evaluate it with --agent sof."
+    assert (
+        str(error.value) == f"Checkpoint {folder} is of 'sof', not of 'bc' or 'bc-r3m'. Evaluate it with --agent sof."
+    )
 
 
 def test_another_simulator_is_named(trained_toy):
@@ -263,7 +265,9 @@ def test_a_download_that_fails_says_what_to_do_instead(monkeypatch):
 
 def test_a_missing_hub_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingExtra, match=r"huggingface_hub, which is not installed. Install it: pip install huggingface_hub"):
+    with pytest.raises(
+        MissingExtra, match=r"huggingface_hub, which is not installed. Install it: pip install huggingface_hub"
+    ):
         Checkpoint.open("hf://someone/bc-toy")
 
 
