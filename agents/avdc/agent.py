@@ -32,9 +32,11 @@ from flowbench.agents.geometry.rigid_fit import MIN_POINTS, RigidFit, fit_reproj
 from flowbench.agents.geometry.tracking import FlowChain
 from flowbench.agents.planning import Plan, Planner, make_planner
 from flowbench.agents.planning.cache import CachedPlanner
+from flowbench.agents.planning.oracle import OraclePlanner
 from flowbench.camera import CameraParams
 from flowbench.errors import AgentError, BadValue, unknown_name
 from flowbench.observation import Observation
+from flowbench.plan_recording import RecordedPlan
 from flowbench.suite import load_object
 from flowbench.task import Task
 
@@ -162,7 +164,7 @@ class AvdcAgent:
             privileged=made.needs.privileged or settings.privileged,
         )
         #: Set by whoever wants to draw the plans: keep their flow, and imagine pictures where none are needed.
-        self.keep_plans = False
+        self.record_plans = False
         self.plans: list[PlanRecord] = []
 
     def reset(self, task: Task, cameras: Mapping[str, CameraParams], seed: int) -> None:
@@ -184,6 +186,8 @@ class AvdcAgent:
         self._rng = np.random.default_rng(seed)
         if self._reader is None:
             self._reader = self._settings.load()
+        if self.record_plans and isinstance(self.planner, OraclePlanner):
+            self.planner.render = True
         self.planner.reset(task)
         self.rule = self._make_rule()
         self.plans = []
@@ -221,6 +225,22 @@ class AvdcAgent:
         counts = {"plans": len(self.plans), "replans": max(0, len(self.plans) - 1), "gave_up": bool(self.gave_up)}
         return {**counts, **found}
 
+    def recorded_plans(self) -> list[RecordedPlan]:
+        """Return the plans of the episode so far, for drawing; complete if `record_plans` was set before it."""
+        return [
+            RecordedPlan(
+                step=record.step,
+                frames=record.plan.frames,
+                window=tuple(record.plan.window),
+                flow_px=None if record.chain is None else record.chain.forward_px,
+                points_px=record.motion.pixels,
+                live=record.motion.live,
+                title=f"plan {number} at step {record.step}: {record.mode}, rule {self._rule}, flow {self._settings.name}",
+            )
+            for number, record in enumerate(self.plans)
+            if record.plan.frames is not None
+        ]
+
     # --- one plan
 
     def _plan(self, observation: Observation) -> PlanRecord:
@@ -241,7 +261,7 @@ class AvdcAgent:
         for name, cost in zip(self._metrics, costs):
             self._metrics[name] += cost
         path_world = motion.path_world(points.contact_world)
-        return PlanRecord(self._steps, plan, "push", motion, path_world, chain if self.keep_plans else None)
+        return PlanRecord(self._steps, plan, "push", motion, path_world, chain if self.record_plans else None)
 
     def _mask(self, observation: Observation) -> np.ndarray:
         if self._masker is None:

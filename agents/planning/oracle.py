@@ -57,7 +57,9 @@ class OraclePlanner:
             raise BadValue(f"frames is {frames}; a plan has at least 2, the present included.")
         if not (render or snapshots):
             raise BadValue("An oracle plan without pictures and without snapshots holds nothing; leave one of them on.")
-        self._frames, self._render, self._snapshots, self._max_steps = frames, render, snapshots, max_steps
+        self._frames, self._snapshots, self._max_steps = frames, snapshots, max_steps
+        #: Whether plans hold pictures; whoever records plans turns it on.
+        self.render = render
         self._expert = ScriptedAgent()
 
     def reset(self, task: Task) -> None:
@@ -76,7 +78,7 @@ class OraclePlanner:
             views = []
             for index in sample_frames(len(states), self._frames):
                 simulator.set_state(states[index])
-                view = snapshot_of(simulator, pose, camera.width, camera.height, rgb=self._render)
+                view = snapshot_of(simulator, pose, camera.width, camera.height, rgb=self.render)
                 views.append(view.mirror() if camera.mirrored else view)
         finally:
             simulator.set_state(present)
@@ -84,7 +86,7 @@ class OraclePlanner:
             instruction=observation.instruction,
             seed=seed,
             window=Window.of_camera(camera),
-            frames=np.stack([view.rgb for view in views]) if self._render else None,
+            frames=np.stack([view.rgb for view in views]) if self.render else None,
             snapshots=tuple(views) if self._snapshots else None,
             seconds=time.perf_counter() - started,
         )
