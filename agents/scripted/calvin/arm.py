@@ -26,7 +26,13 @@ TRAVEL_M = 0.60
 FRONT_Y_M = -0.12
 #: Turned so much towards the cabinet, the hand gets under its roof without touching it.
 LEAN_RAD = 0.6
-_CLOSING_STEPS, _OPENING_STEPS = 6, 6
+_CLOSING_STEPS, _OPENING_STEPS = 6, 8
+#: From this width on the fingers are clear of whatever was between them.
+_OPEN_WIDTH_M = 0.072
+#: Inside the cabinet, over its floor: high enough that what hangs from the hand passes over blocks on the table.
+_CABINET_EXIT_M = 0.555
+#: A motion that gets nearer by less than this in so many steps is blocked.
+_PROGRESS_M, _PATIENCE = 0.0005, 14
 
 
 def wrap(angles: np.ndarray | float) -> np.ndarray:
@@ -86,10 +92,11 @@ class Arm:
             speed: Share of 0.02 m per step.
             within_m: Distance that counts as reached.
             within_rad: Likewise for the orientation.
-            most_steps: Then it is given up.
+            most_steps: Then it is given up; as it is when the hand gets no nearer.
             until: Stop as soon as this is true.
         """
         position = np.asarray(position, dtype=np.float64)
+        nearest, stalled = np.inf, 0
         for _ in range(most_steps):
             if until is not None and until():
                 return
@@ -99,8 +106,13 @@ class Arm:
             far = float(np.linalg.norm(away))
             turn = wrap(wanted.as_euler("xyz") - target_angles) / RADIANS_PER_ACTION
             hand = self.scene.hand()
-            arrived = np.linalg.norm(hand.position - position) < within_m
-            if arrived and far < 0.5 and (hand.rotation * wanted.inv()).magnitude() < within_rad:
+            away_m = float(np.linalg.norm(hand.position - position))
+            away_rad = float((hand.rotation * wanted.inv()).magnitude())
+            if away_m < within_m and far < 0.5 and away_rad < within_rad:
+                return
+            cost = away_m + 0.1 * away_rad
+            nearest, stalled = (cost, 0) if cost < nearest - _PROGRESS_M else (nearest, stalled + 1)
+            if stalled > _PATIENCE:
                 return
             move = away * min(1.0, speed * self.pace / max(far, 1e-9))
             yield np.array([*move, *np.clip(turn, -1, 1), self.gripper])
@@ -113,8 +125,10 @@ class Arm:
         """Get the hand out of the cabinet or the drawer and above everything, pointing down."""
         x, y, z = self.scene.hand().position
         if y > -0.06 and z > 0.46:
-            # Under the cabinet's roof: back out first.
-            yield from self.go_to([x, FRONT_Y_M, z], within_m=0.03, within_rad=9.0)
+            # Under the cabinet's roof: out by the way that the hand came in.
+            inside = [x, y - 0.01, min(max(z, _CABINET_EXIT_M), 0.6)]
+            yield from self.go_to(inside, within_m=0.015, within_rad=9.0, speed=0.7)
+            yield from self.go_to([x, FRONT_Y_M + 0.02, 0.6], within_m=0.03, within_rad=9.0)
             x, y, z = self.scene.hand().position
         self.lean = 0.0
         if z < height_m - 0.02:
@@ -136,9 +150,12 @@ class Arm:
         yield from self.wait(_CLOSING_STEPS)
 
     def open(self) -> Steps:
-        """Open the fingers."""
+        """Open the fingers until they are clear of what was between them."""
         self.gripper = OPEN
-        yield from self.wait(_OPENING_STEPS)
+        for step in range(_OPENING_STEPS):
+            if step > 1 and self.scene.gripper_width_m > _OPEN_WIDTH_M:
+                return
+            yield self.stay()
 
     def grasp_yaw(self, block: Block) -> float:
         """Return the yaw in which the fingers close across a block's shorter horizontal edge."""

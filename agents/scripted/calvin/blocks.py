@@ -17,6 +17,10 @@ _STANDING_M = TABLE_TOP_M + 0.02
 #: Above a block that is about to be grasped.
 _ABOVE_M = 0.12
 _TRIES = 3
+#: A block nearer to the tool centre than this is between the fingers or hit when they close, metres.
+_NEAR_M = 0.06
+#: Tilted more than this in the hand, a block is put down and grasped again before it is stacked (cosine).
+_UPRIGHT = np.cos(np.radians(12))
 #: The oracle asks for more than 60 degrees.
 _TURN_RAD = np.radians(75)
 #: How far the hand's middle stays from the side of a block that it pushes, metres: half a finger, and a margin.
@@ -60,9 +64,23 @@ def _enter_cabinet(arm: Arm, position: np.ndarray, yaw: float) -> Steps:
 def lift(arm: Arm, colour: str) -> Steps:
     """Lift a block."""
     yield from grasp(arm, colour)
-    back = -0.10 if arm.scene.block(colour).in_cabinet else 0.0
-    yield from arm.move_by((0, back, 0.14), speed=0.6)
+    if arm.scene.block(colour).in_cabinet:
+        yield from arm.move_by((0, -0.02, 0.08), speed=0.6)
+        yield from arm.rise()
+    else:
+        yield from arm.move_by((0, 0, 0.14), speed=0.6)
     yield from arm.wait(5)
+
+
+def let_go(arm: Arm) -> Steps:
+    """Open the fingers and leave what was between them: the instruction before may have ended on the way."""
+    near = [b for b in arm.scene.blocks().values() if np.linalg.norm(b.position - arm.scene.hand().position) < _NEAR_M]
+    if arm.gripper == CLOSE or near:
+        yield from arm.open()
+    if near and not near[0].in_cabinet:
+        yield from arm.move_by((0, 0, 0.10), within_m=0.03)
+    elif near:
+        yield from arm.rise()
 
 
 def rotate(arm: Arm, colour: str, side: str) -> Steps:
@@ -86,9 +104,6 @@ def push(arm: Arm, colour: str, side: str) -> Steps:
     arm.gripper = CLOSE
     yield from arm.travel(np.array([x0 - sign * beside_m, y0, 0.58]), REST_YAW, height_m=0.58)
     yield from arm.go_to([x0 - sign * beside_m, y0, z0], speed=0.7)
-
-    def nearly_there() -> bool:
-        return sign * (arm.scene.block(colour).position[0] - x0) > _PUSH_M - 0.02
 
     end = [x0 - sign * (beside_m - 0.24), y0, z0]
     yield from arm.go_to(end, speed=0.4, most_steps=60)
@@ -166,6 +181,9 @@ def stack(arm: Arm) -> Steps:
     below = [b for b in arm.scene.blocks().values() if b.on_table and (held is None or b.uid != held.uid)]
     if held is None or not below:
         return
+    if np.abs(held.rotation[2]).max() < _UPRIGHT:
+        yield from put_down(arm, held)
+        yield from lift(arm, held.colour)
     base = min(below, key=lambda block: block.position[1])
     yield from arm.travel(np.array([*_with_held(arm, held.colour, base.position)[:2], TRAVEL_M]), height_m=0.62)
     over = _with_held(arm, held.colour, base.position)

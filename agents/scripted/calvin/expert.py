@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 
 from flowbench.agents.scripted.calvin import blocks, fixtures
-from flowbench.agents.scripted.calvin.arm import CLOSE, Arm, Steps
+from flowbench.agents.scripted.calvin.arm import Arm, Steps
 from flowbench.agents.scripted.calvin.scene import PrivilegedSimulator, Scene
 from flowbench.camera import CameraParams
 from flowbench.errors import AgentError
@@ -61,13 +61,15 @@ class CalvinExpert:
         return np.clip(next(self._steps), -1.0, 1.0)
 
     def _solve(self, arm: Arm) -> Steps:
+        carried = arm.scene.held()
+        yield from fixtures.finish_pushing(arm)
         while True:
+            held = arm.scene.held()
             if self._task not in _WITH_HELD_BLOCK:
-                held = arm.scene.held()
-                if held is not None:
-                    yield from blocks.put_down(arm, held)
-                elif arm.gripper == CLOSE:
-                    yield from arm.open()
+                yield from blocks.put_down(arm, held) if held is not None else blocks.let_go(arm)
+            elif held is None and carried is not None:
+                # It slipped out on the way; the oracle asks only that it was in the hand at the start.
+                yield from blocks.lift(arm, carried.colour)
             yield from skill(arm, self._task)
             self._finished = True
             yield arm.stay()

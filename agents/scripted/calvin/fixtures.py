@@ -10,6 +10,10 @@ from flowbench.agents.scripted.calvin.arm import CLOSE, FRONT_Y_M, LEAN_RAD, RES
 _HANDLE_X_M, _BESIDE_HANDLE_M = 0.14, 0.075
 #: Height of the door's handle, and of the drawer's, metres.
 _DOOR_HANDLE_M, _DRAWER_HANDLE_M = 0.53, 0.36
+#: Travel of the sliding door in the narrowest scene, and of the drawer, metres.
+_SLIDER_LIMIT_M, _DRAWER_LIMIT_M = 0.24, 0.22
+#: The target runs ahead so far of a hand that pushes, metres.
+_PUSHING_M = 0.005
 #: The switch moves up and to the back along this line.
 _SWITCH_DIRECTION = np.array([0.0, 0.5, 0.866])
 
@@ -79,3 +83,26 @@ def flip_switch(arm: Arm, state: str) -> Steps:
         yield from arm.go_to(above, within_m=0.012)
         yield from arm.go_to(above - 0.12 * _SWITCH_DIRECTION, speed=0.5)
         yield from arm.move_by((0, -0.1, 0.05))
+
+
+def finish_pushing(arm: Arm) -> Steps:
+    """Push a door that is being pushed to its end.
+
+    An instruction counts as carried out when the door has moved far enough for the oracle, and the next one comes at once;
+    what is asked later may need the door wide open.
+    """
+    for link, axis, joint, limit_m in (
+        ("slide_link", 0, "base__slide", _SLIDER_LIMIT_M),
+        ("drawer_link", 1, "base__drawer", _DRAWER_LIMIT_M),
+    ):
+        hand, target = arm.scene.hand().position, arm.scene.target()[0]
+        ahead_m = target[axis] - hand[axis]
+        if not arm.scene.touches(link) or abs(ahead_m) < _PUSHING_M:
+            continue
+
+        def at_its_end(joint: str = joint, limit_m: float = limit_m) -> bool:
+            return not 0.01 < arm.scene.door(joint) < limit_m - 0.01
+
+        end = hand.copy()
+        end[axis] += np.sign(ahead_m) * 0.2
+        yield from arm.go_to(end, speed=0.5, until=at_its_end, most_steps=30)

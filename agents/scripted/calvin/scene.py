@@ -149,6 +149,12 @@ class Scene:
     def _from_hand(self, block: Block) -> float:
         return float(np.linalg.norm(block.position - self.hand().position))
 
+    def touches(self, name: str) -> bool:
+        """Whether the robot touches a link of the table."""
+        table = self.core.scene.fixed_objects[0]
+        part = (table.uid, table.info_dict["links"][name])
+        return any((contact[2], contact[4]) == part for contact in self.simulator.info["robot_info"]["contacts"])
+
     def link(self, name: str) -> np.ndarray:
         """Return the (3,) origin of a link of the table, e.g. `drawer_link`, world metres."""
         table = self.core.scene.fixed_objects[0]
