@@ -8,12 +8,12 @@ import pytest
 
 pytest.importorskip("torch")
 
-from flowbench.agents.bc.recipe import BCRecipe  # noqa: E402
-from flowbench.agents.training.checkpoint import Checkpoint  # noqa: E402
-from flowbench.agents.training.loop import TrainOptions, train  # noqa: E402
-from flowbench.agents.training.presets import Settings, load_settings  # noqa: E402
-from flowbench.agents.training.sources import Sources  # noqa: E402
-from flowbench.registry import get_suite  # noqa: E402
+from flowbench.agents.bc.recipe import BCRecipe
+from flowbench.agents.training.checkpoint import Checkpoint
+from flowbench.agents.training.loop import TrainOptions, train
+from flowbench.agents.training.presets import Settings, load_settings
+from flowbench.agents.training.sources import Sources
+from flowbench.registry import get_suite
 
 SMALLEST = ("image_size=[16, 12]", "vision_stages=1", "vision_output=8", "hidden=[16]", "shift_px=1", "dropout=0.1")
 
