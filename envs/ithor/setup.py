@@ -55,15 +55,14 @@ def fetch(platform: str) -> Path:
         import ai2thor.platform
     except ModuleNotFoundError as error:
         raise missing_extra("iTHOR", "ithor", error) from error
-    parent = folder.parent
-    parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(parent).free
+    free = shutil.disk_usage(Path.home()).free
     if free < _NEEDED_BYTES:
         raise RunFailed(
-            f"{parent} has {free / 1e9:.1f} GB free and the player needs {_NEEDED_BYTES / 1e9:.0f} GB while it is unpacked. "
-            "Make room, or let HOME be on another disk."
+            f"{Path.home()} has {free / 1e9:.1f} GB free and the player needs {_NEEDED_BYTES / 1e9:.0f} GB while it is "
+            "unpacked. Make room, or let HOME be on another disk."
         )
-    build = ai2thor.build.Build(getattr(ai2thor.platform, platform), ai2thor.build.COMMIT_ID, False, str(parent))
+    kind = getattr(ai2thor.platform, platform)
+    build = ai2thor.build.Build(kind, ai2thor.build.COMMIT_ID, False, str(folder.parent))
     _check_reachable(build.url, folder)
     try:
         build.download()
@@ -71,7 +70,9 @@ def fetch(platform: str) -> Path:
     except Exception as error:
         # Names no class of the client: it passes on those of three libraries.
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise RunFailed(f"The player could not be fetched from {build.url}: {reason:.300}. {_by_hand(folder)}") from error
+        raise RunFailed(
+            f"The player could not be fetched from {build.url}: {reason:.300}. {_by_hand(folder)}"
+        ) from error
     return folder
 
 
@@ -116,7 +117,7 @@ def command(platform: str | None, check: bool) -> None:
       flowbench setup ithor --check
       flowbench setup ithor
       flowbench setup ithor --platform Linux64
-    """
+    """  # noqa: D301 - click's mark of a paragraph whose lines stay
     if not check:
         chosen = platform or next((name for name in PLATFORMS if what_the_machine_lacks(name) is None), PLATFORMS[0])
         click.echo(f"{chosen}: {fetch(chosen)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from flowbench.envs.ithor.standin.player import Player
@@ -24,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-screen-width", dest="width", type=int, default=300)
     parser.add_argument("-screen-height", dest="height", type=int, default=300)
     options, _ = parser.parse_known_args(arguments)
+    # Mesa then draws in this thread: for pictures this small, waking another one takes as long as drawing.
+    os.environ["LP_NUM_THREADS"] = "0"
     try:
         player = Player(load_object(ROOMS[options.rooms]), options.width, options.height)
     except FlowBenchError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -109,20 +110,34 @@ def shell(center: tuple[float, float], size: tuple[float, float], height_m: floa
     )
 
 
-def footprint(things: tuple[Thing, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what the agent bumps into, seen from above.
+class Obstacles(NamedTuple):
+    """What the agent bumps into, seen from above: rectangles, with rounded corners where things are round.
 
-    Returns:
-        (N, 2) centres in x and z, (N, 2) half extents along the rectangles' own axes, and (N, 2) cosine and sine of their yaw.
+    Attributes:
+        centers: (N, 2) x and z in metres.
+        halves: (N, 2) half extents along the rectangles' own axes, less the rounding.
+        turns: (N, 2) cosine and sine of their yaw.
+        roundings: (N,) radius of their corners.
     """
-    centers, halves, turns = [], [], []
+
+    centers: np.ndarray
+    halves: np.ndarray
+    turns: np.ndarray
+    roundings: np.ndarray
+
+
+def obstacles(things: tuple[Thing, ...]) -> Obstacles:
+    """Return what of these things is in an agent's way."""
+    centers, halves, turns, roundings = [], [], [], []
     for thing in things:
         if not thing.solid:
             continue
         yaw = np.radians(thing.yaw_deg)
-        for center, half in zip(thing.centers, thing.halves, strict=True):
+        for block, center, half in zip(thing.blocks, thing.centers, thing.halves, strict=True):
             if center[1] - half[1] < AGENT_TOP_M and center[1] + half[1] > 0.02:
+                rounding = 0.0 if block.shape == "box" else half[0]
                 centers.append(center[[0, 2]])
-                halves.append(half[[0, 2]])
+                halves.append(half[[0, 2]] - rounding)
                 turns.append((np.cos(yaw), np.sin(yaw)))
-    return np.array(centers), np.array(halves), np.array(turns)
+                roundings.append(rounding)
+    return Obstacles(*map(np.array, (centers, halves, turns, roundings)))

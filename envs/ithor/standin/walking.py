@@ -1,6 +1,6 @@
 """Where the agent fits and where it can walk: a disc swept over the floor plan.
 
-iTHOR's agent is a capsule; seen from above it is a disc, and whatever it bumps into is a rectangle.
+iTHOR's agent is a capsule; seen from above it is a disc, and whatever it bumps into is a rectangle or a disc.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import deque
 
 import numpy as np
 
-from flowbench.envs.ithor.standin.rooms import AGENT_RADIUS_M, Room, footprint
+from flowbench.envs.ithor.standin.rooms import AGENT_RADIUS_M, Room, obstacles
 
 #: A move is tried at points this far apart at most; a corner hidden between two of them reaches 0.06 mm into the disc.
 _STRIDE_M = 0.01
@@ -22,7 +22,7 @@ class Floor:
     """The walkable part of one room."""
 
     def __init__(self, room: Room) -> None:
-        self._centers, self._halves, self._turns = footprint((*room.things, *room.shell))
+        self._obstacles = obstacles((*room.things, *room.shell))
         self._middle, self._half_size = np.array(room.center), np.array(room.size) / 2
         self._lattices: dict[tuple[float, float, float], _Lattice] = {}
 
@@ -55,13 +55,14 @@ class Floor:
         return order
 
     def _clearance_m(self, points: np.ndarray) -> np.ndarray:
-        """Return the (...) distance from each point to the nearest obstacle, 0 inside it."""
-        away = points[..., None, :] - self._centers
-        cosine, sine = self._turns.T
+        """Return the (...) distance from each point to the nearest obstacle, at most 0 inside it."""
+        centers, halves, turns, roundings = self._obstacles
+        away = points[..., None, :] - centers
+        cosine, sine = turns.T
         # Into each rectangle's own axes: right = (cos, -sin), forward = (sin, cos) in (x, z).
-        right = np.abs(away[..., 0] * cosine - away[..., 1] * sine) - self._halves[:, 0]
-        forward = np.abs(away[..., 0] * sine + away[..., 1] * cosine) - self._halves[:, 1]
-        return np.hypot(np.maximum(right, 0), np.maximum(forward, 0)).min(axis=-1)
+        right = np.abs(away[..., 0] * cosine - away[..., 1] * sine) - halves[:, 0]
+        forward = np.abs(away[..., 0] * sine + away[..., 1] * cosine) - halves[:, 1]
+        return (np.hypot(np.maximum(right, 0), np.maximum(forward, 0)) - roundings).min(axis=-1)
 
 
 class _Lattice:
