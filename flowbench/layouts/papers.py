@@ -44,19 +44,24 @@ AVDC_METAWORLD = Layout(
     ),
 )
 
-# --- AVDC on iTHOR: rooms of three objects; the suite ithor12 does not exist here yet ------------------------------
+# --- AVDC on iTHOR: rooms of three objects, on whatever backend a run names ----------------------------------------
+
+_AVDC_ROOMS = {
+    "kitchen": ("Kitchen", ("Toaster", "Spatula", "Bread")),
+    "living-room": ("Living Room", ("Painting", "Laptop", "Television")),
+    "bedroom": ("Bedroom", ("Blinds", "DeskLamp", "Pillow")),
+    "bathroom": ("Bathroom", ("Mirror", "ToiletPaper", "SoapBar")),
+}
 
 AVDC_ITHOR = Layout(
     name="avdc-ithor",
     caption="Object navigation in iTHOR as AVDC reports it: success rates per room (3 objects each) and over all 12 objects.",
     columns=(
-        Column("kitchen", "Kitchen", measured=False),
-        Column("living-room", "Living Room", measured=False),
-        Column("bedroom", "Bedroom", measured=False),
-        Column("bathroom", "Bathroom", measured=False),
-        Column("overall", "Overall", measured=False),
+        *(Column(key, heading, tasks=targets) for key, (heading, targets) in _AVDC_ROOMS.items()),
+        Column("overall", "Overall", tasks=tuple(target for _, targets in _AVDC_ROOMS.values() for target in targets)),
     ),
-    suites=("ithor12",),
+    suites=("ithor12-unity", "ithor12-standin", "ithor12-recorded"),
+    protocols=("avdc",),
     published=f"{_PUBLISHED}/avdc-ithor.toml",
     methods_across=True,
 )

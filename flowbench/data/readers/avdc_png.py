@@ -27,6 +27,8 @@ from flowbench.errors import DataError, missing_extra
 from flowbench.task import ImageView
 
 _SUITES = ("metaworld11", "metaworld-mt50")
+#: AVDC recorded in the real rooms.
+_ITHOR_SUITES = ("ithor12-unity",)
 #: iTHOR's only camera, the agent's own.
 _ITHOR_CAMERA = "agent"
 
@@ -92,7 +94,7 @@ class AvdcPng(RowReader):
         self._frames.append((folder, frames))
         self._actions.append(actions)
         bare = re.sub(r"-v\d.*$", "", task_name)
-        task = None if ithor else find_task(bare, _SUITES)
+        task = find_task(bare, _ITHOR_SUITES if ithor else _SUITES)
         return DemoInfo(
             name=str(folder.relative_to(self.path)),
             steps=len(frames) if actions is None else len(actions),
