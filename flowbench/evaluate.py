@@ -10,7 +10,7 @@ from pathlib import Path
 from flowbench.errors import BadValue
 from flowbench.manifest import RunManifest, command_line
 from flowbench.preflight import PreflightReport, preflight
-from flowbench.recording import RecordMode, check_encoder
+from flowbench.recording import RecordFormat, RecordMode, check_formats
 from flowbench.result import EpisodeResult
 from flowbench.rollout import Rollout
 from flowbench.runner import EpisodeRunner, RunOptions
@@ -34,7 +34,8 @@ class EvalOptions:
         device: Device given to the agent.
         resume: Whether to continue a folder that holds the same spec.
         retry_errors: Whether to run episodes again whose last attempt was an error.
-        record: Which episodes get a video.
+        record: Which episodes are recorded.
+        record_formats: As what: `mp4` videos, `rrd` recordings for Rerun.
         episode_timeout_s: Seconds after which an episode counts as hung.
         progress: Whether to show a progress bar.
     """
@@ -44,6 +45,7 @@ class EvalOptions:
     resume: bool = True
     retry_errors: bool = False
     record: RecordMode = "none"
+    record_formats: tuple[RecordFormat, ...] = ("mp4",)
     episode_timeout_s: float | None = 3600.0
     progress: bool = True
 
@@ -97,13 +99,13 @@ def check_options(spec: EvalSpec, options: EvalOptions) -> None:
     if options.workers < 0:
         raise BadValue(f"--workers is {options.workers}; give 1 or more, or 0 to run in this process.")
     if options.record != "none":
-        check_encoder()
+        check_formats(options.record_formats)
 
 
 def run_preflight(spec: EvalSpec, options: EvalOptions, *, thorough: bool = False) -> PreflightReport:
     """Start one episode of each task and camera (of at most `PREFLIGHT_TASKS` tasks unless `thorough`)."""
     episodes = _first_episodes(spec, None if thorough else PREFLIGHT_TASKS)
-    run_options = RunOptions(options.device, options.record)
+    run_options = RunOptions(options.device, options.record, options.record_formats)
     if options.workers == 0:
         runner = EpisodeRunner(spec, run_options)
         try:
@@ -119,7 +121,7 @@ def _run(spec: EvalSpec, options: EvalOptions, store: ResultStore, privileged: b
     done = store.completed.done(retry_errors=options.retry_errors)
     episodes = spec.episodes()
     pending = [episode for episode in episodes if episode.id not in done]
-    run_options = RunOptions(options.device, options.record, store.folder)
+    run_options = RunOptions(options.device, options.record, options.record_formats, store.folder)
     before = [result for result in ResultStore.read(store.folder).results if result.id in done]
     with EvalProgress(len(episodes), before, enabled=options.progress) as progress:
         rollouts = run_episodes(

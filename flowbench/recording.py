@@ -1,4 +1,4 @@
-"""Videos of episodes, for people who would rather look than read."""
+"""Recordings of episodes, for people who would rather look than read."""
 
 from __future__ import annotations
 
@@ -6,31 +6,110 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from flowbench.errors import StoreError, missing_extra
+from flowbench.errors import BadValue, StoreError, missing_extra, unknown_name
 from flowbench.observation import Observation
 
+if TYPE_CHECKING:
+    from flowbench.camera import CameraParams
+
 RecordMode = Literal["none", "failures", "all"]
+RecordFormat = Literal["mp4", "rrd"]
 #: Of a video that is being written.
 PARTIAL_SUFFIX = ".partial.mp4"
 RECORD_MODES: tuple[RecordMode, ...] = ("none", "failures", "all")
+RECORD_FORMATS: tuple[RecordFormat, ...] = ("mp4", "rrd")
+#: What recording makes the episode's camera render, whatever the agent looks at.
+RECORDED_MODALITIES: dict[RecordFormat, tuple[str, ...]] = {"mp4": ("rgb",), "rrd": ("rgb", "depth")}
+
+
+class View(NamedTuple):
+    """What a frame of a video does not hold.
+
+    Attributes:
+        depth_mm: uint16 (H, W) depth in millimetres; 0 where nothing was hit.
+        camera: Calibration of the frame.
+        instruction: What the agent was asked for.
+    """
+
+    depth_mm: np.ndarray
+    camera: CameraParams
+    instruction: str
+
+
+class Step(NamedTuple):
+    """What followed a frame.
+
+    Attributes:
+        action: (A,) the action.
+        reward: The simulator's reward.
+        success: Whether the task counted as solved after it.
+    """
+
+    action: np.ndarray
+    reward: float
+    success: bool
 
 
 class Recorder:
-    """Collects the episode camera's RGB frames of one episode.
+    """Collects what the episode's camera shows, and, if `views` are wanted, what Rerun's viewer shows besides.
 
     Recording reads every observation, so every step is rendered: expect an evaluation to take as long as rendering does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, views: bool = False) -> None:
+        self.wants_views = views
         self.frames: list[np.ndarray] = []
+        self.views: list[View] = []
+        self.steps: list[Step] = []
 
     def add(self, observation: Observation) -> None:
         """Keep the RGB image of the episode's camera."""
+        if self.wants_views:
+            depth_mm = np.clip(np.rint(1000 * observation.depth_m()), 0, np.iinfo(np.uint16).max).astype(np.uint16)
+            self.views.append(View(depth_mm, observation.camera_params(), observation.instruction))
         self.frames.append(observation.rgb())
+
+    def add_step(self, action: np.ndarray, reward: float, success: bool) -> None:
+        """Keep what followed the last frame."""
+        if self.wants_views:
+            self.steps.append(Step(np.array(action, dtype=np.float64), float(reward), bool(success)))
+
+    def write(self, folder: Path, episode_id: str, formats: Sequence[RecordFormat]) -> None:
+        """Write the episode into a run's folder; nothing if not even the first frame was there.
+
+        Raises:
+            StoreError: If a file cannot be written.
+        """
+        if not self.frames:
+            return
+        if "mp4" in formats:
+            write_video(video_path(folder, episode_id), self.frames)
+        if "rrd" in formats:
+            from flowbench.rrd import rrd_path, write_rrd
+
+            write_rrd(rrd_path(folder, episode_id), self, episode_id)
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Check that recordings of these formats can be written.
+
+    Raises:
+        UnknownName: With the nearest format.
+        BadValue: If there is none.
+        MissingExtra: With the command that installs what writes one.
+    """
+    from flowbench.rrd import check_rerun
+
+    if not formats:
+        raise BadValue(f"--record-format is empty; give one or more of {', '.join(RECORD_FORMATS)}.")
+    for name in formats:
+        if name not in RECORD_FORMATS:
+            raise unknown_name("record format", name, RECORD_FORMATS)
+        {"mp4": check_encoder, "rrd": check_rerun}[name]()
 
 
 def check_encoder() -> None:

@@ -68,6 +68,8 @@ def rollout(
             observation, reward, terminated, truncated, info = env.step(action)
             steps += 1
             total_reward += reward
+            if recorder is not None:
+                recorder.add_step(action, reward, info["success_now"])
             if info["success_now"] and first_success is None:
                 first_success = steps
             carried_out = env.rules.chain > 1 and info["completed"] > len(chain)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flowbench.agent import Agent
 from flowbench.env import EnvConfig, TaskEnv
-from flowbench.recording import Recorder, RecordMode, video_path, write_video
+from flowbench.recording import RECORDED_MODALITIES, Recorder, RecordFormat, RecordMode
 from flowbench.registry import get_suite, make_agent
 from flowbench.rollout import Rollout, rollout
 from flowbench.spec import EpisodeSpec, EvalSpec
@@ -19,12 +19,14 @@ class RunOptions:
 
     Attributes:
         device: Device given to the agent.
-        record: Which episodes get a video.
-        folder: The run's folder; videos go there.
+        record: Which episodes are recorded.
+        record_formats: As what.
+        folder: The run's folder; recordings go there.
     """
 
     device: str = "cpu"
     record: RecordMode = "none"
+    record_formats: tuple[RecordFormat, ...] = ("mp4",)
     folder: Path = Path()
 
 
@@ -66,8 +68,9 @@ class EpisodeRunner:
         """Return how the agent sees a task: the evaluation's wish, else the agent's, else the suite's."""
         needs = self.agent.needs
         modalities = tuple(needs.modalities)
-        if self.options.record != "none" and "rgb" not in modalities:
-            modalities = ("rgb", *modalities)
+        if self.options.record != "none":
+            recorded = dict.fromkeys(name for kind in self.options.record_formats for name in RECORDED_MODALITIES[kind])
+            modalities = (*(name for name in recorded if name not in modalities), *modalities)
         return EnvConfig(
             cameras=cameras,
             modalities=modalities,
@@ -81,12 +84,13 @@ class EpisodeRunner:
 
     def run(self, episode: EpisodeSpec) -> Rollout:
         """Run one episode; errors inside it become its outcome."""
-        recorder = Recorder() if self.options.record != "none" else None
+        formats = self.options.record_formats
+        recorder = Recorder(views="rrd" in formats) if self.options.record != "none" else None
         env = self.env(episode)
         finished = rollout(env, self.agent, episode, agent_name=self.spec.agent.name, recorder=recorder)
         wanted = self.options.record == "all" or finished.result.status != "success"
-        if recorder is not None and recorder.frames and wanted:
-            write_video(video_path(self.options.folder, episode.id), recorder.frames)
+        if recorder is not None and wanted:
+            recorder.write(self.options.folder, episode.id, formats)
         if finished.result.status == "error":
             # Whatever broke may have left the simulator in a state that no reset repairs.
             self.close()

@@ -207,7 +207,8 @@ _LATEX = {
 
 def escape_latex(text: str) -> str:
     """Escape what LaTeX would read as a command; a leading bracket or star would be an argument of the row before."""
-    escaped = "".join(_LATEX.get(character, character) for character in _one_line(text))
+    # Two hyphens would be joined to a dash.
+    escaped = "".join(_LATEX.get(character, character) for character in _one_line(text)).replace("--", "-{}-")
     return f"{{{escaped[0]}}}{escaped[1:]}" if escaped.startswith(("[", "*")) else escaped
 
 

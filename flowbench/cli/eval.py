@@ -73,7 +73,13 @@ TOO_MANY_ERRORS = 5
     type=click.Choice(RECORD_MODES),
     default="none",
     show_default=True,
-    help="Store videos of these episodes; every step is then rendered.",
+    help="Store recordings of these episodes; every step is then rendered.",
+)
+@click.option(
+    "--record-format",
+    default="mp4",
+    show_default=True,
+    help="Comma-separated: mp4 videos; rrd, with depth, camera and actions, for the Rerun viewer.",
 )
 @click.option(
     "--max-errors", type=int, default=0, show_default=True, help="Exit with 5 if more episodes than this are errors."
@@ -96,6 +102,7 @@ def eval_(ctx: click.Context, **options: Any) -> None:
       flowbench eval --agent random --suite libero10 --episodes 2
       flowbench eval --agent my_agent.py:MyAgent --suite metaworld11 --tasks door-open --camera-sweep az=-20:20:10
       flowbench eval --agent scripted --suite metaworld11 --protocol avdc --dry-run
+      flowbench eval --agent my_agent.py:MyAgent --suite toy --record failures --record-format mp4,rrd
       flowbench eval --agent scripted --suite ithor12 --backend standin --workers 2
     """
     # Imported here so that --help needs no pandas.
@@ -110,6 +117,7 @@ def eval_(ctx: click.Context, **options: Any) -> None:
         resume=options["resume"],
         retry_errors=options["retry_errors"],
         record=options["record"],
+        record_formats=parse_names(options["record_format"]),
         episode_timeout_s=options["episode_timeout"] or None,
         progress=not options["quiet"],
     )
