@@ -106,7 +106,7 @@ def _read(path: Path) -> Plan | None:
             arrays = {name: stored[name] for name in ("frames", "flow_px") if name in stored}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         # Damaged by something else than us; it is made again and replaced.
         return None
     return Plan(facts["instruction"], facts["seed"], Window(*facts["window"]), **arrays)
