@@ -98,7 +98,7 @@ def check_options(spec: EvalSpec, options: EvalOptions) -> None:
     spec.check()
     if options.workers < 0:
         raise BadValue(f"--workers is {options.workers}; give 1 or more, or 0 to run in this process.")
-    if options.record != "none":
+    if options.record in ("failures", "all"):
         check_formats(options.record_formats)
 
 

@@ -16,11 +16,11 @@ from flowbench.observation import Observation
 if TYPE_CHECKING:
     from flowbench.camera import CameraParams
 
-RecordMode = Literal["none", "failures", "all"]
+RecordMode = Literal["none", "failures", "all", "plans"]
 RecordFormat = Literal["mp4", "rrd"]
 #: Of a video that is being written.
 PARTIAL_SUFFIX = ".partial.mp4"
-RECORD_MODES: tuple[RecordMode, ...] = ("none", "failures", "all")
+RECORD_MODES: tuple[RecordMode, ...] = ("none", "failures", "all", "plans")
 RECORD_FORMATS: tuple[RecordFormat, ...] = ("mp4", "rrd")
 #: What recording makes the episode's camera render, whatever the agent looks at.
 RECORDED_MODALITIES: dict[RecordFormat, tuple[str, ...]] = {"mp4": ("rgb",), "rrd": ("rgb", "depth")}

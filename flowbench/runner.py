@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flowbench.agent import Agent
 from flowbench.env import EnvConfig, TaskEnv
+from flowbench.plan_recording import check_plan_recording, write_plans
 from flowbench.recording import RECORDED_MODALITIES, Recorder, RecordFormat, RecordMode
 from flowbench.registry import get_suite, make_agent
 from flowbench.rollout import Rollout, rollout
@@ -47,6 +48,8 @@ class EpisodeRunner:
         self.agent: Agent = make_agent(
             spec.agent.name, dict(spec.agent.arguments), device=options.device, checkpoint=spec.agent.checkpoint
         )
+        if options.record == "plans":
+            check_plan_recording(self.agent, spec.agent.name)
         self._env: TaskEnv | None = None
 
     def env(self, episode: EpisodeSpec) -> TaskEnv:
@@ -68,7 +71,9 @@ class EpisodeRunner:
         """Return how the agent sees a task: the evaluation's wish, else the agent's, else the suite's."""
         needs = self.agent.needs
         modalities = tuple(needs.modalities)
-        if self.options.record != "none":
+        if self.options.record == "plans":
+            modalities = ("rgb", *(name for name in modalities if name != "rgb"))
+        elif self.options.record != "none":
             recorded = dict.fromkeys(name for kind in self.options.record_formats for name in RECORDED_MODALITIES[kind])
             modalities = (*(name for name in recorded if name not in modalities), *modalities)
         return EnvConfig(
@@ -85,11 +90,14 @@ class EpisodeRunner:
     def run(self, episode: EpisodeSpec) -> Rollout:
         """Run one episode; errors inside it become its outcome."""
         formats = self.options.record_formats
-        recorder = Recorder(views="rrd" in formats) if self.options.record != "none" else None
+        plans = self.options.record == "plans"
+        recorder = Recorder(views="rrd" in formats and not plans) if self.options.record != "none" else None
         env = self.env(episode)
         finished = rollout(env, self.agent, episode, agent_name=self.spec.agent.name, recorder=recorder)
         wanted = self.options.record == "all" or finished.result.status != "success"
-        if recorder is not None and wanted:
+        if plans:
+            write_plans(self.options.folder, episode.id, self.agent.recorded_plans(), recorder.frames)
+        elif recorder is not None and wanted:
             recorder.write(self.options.folder, episode.id, formats)
         if finished.result.status == "error":
             # Whatever broke may have left the simulator in a state that no reset repairs.

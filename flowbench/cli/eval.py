@@ -73,7 +73,7 @@ TOO_MANY_ERRORS = 5
     type=click.Choice(RECORD_MODES),
     default="none",
     show_default=True,
-    help="Store recordings of these episodes; every step is then rendered.",
+    help="Store recordings of these episodes, or what the agent planned beside what happened; every step is then rendered.",
 )
 @click.option(
     "--record-format",
