@@ -29,6 +29,8 @@ LEAN_RAD = 0.6
 _CLOSING_STEPS, _OPENING_STEPS = 6, 8
 #: From this width on the fingers are clear of whatever was between them.
 _OPEN_WIDTH_M = 0.072
+#: The widest edge that fits between open fingers, and how far from the middle those are, metres.
+_WIDEST_M, _FINGER_M = 0.065, 0.048
 #: Inside the cabinet, over its floor: high enough that what hangs from the hand passes over blocks on the table.
 _CABINET_EXIT_M = 0.555
 #: A motion that gets nearer by less than this in so many steps is blocked.
@@ -158,16 +160,24 @@ class Arm:
             yield self.stay()
 
     def grasp_yaw(self, block: Block) -> float:
-        """Return the yaw in which the fingers close across a block's shorter horizontal edge."""
-        heights = np.abs(block.rotation[2])
-        horizontal = [axis for axis in range(3) if axis != int(np.argmax(heights))]
-        shortest = min(block.size[axis] for axis in horizontal)
-        yaws = []
-        for axis in horizontal:
-            if block.size[axis] <= shortest + 0.005:
-                direction = np.arctan2(block.rotation[1, axis], block.rotation[0, axis])
-                yaws += [float(wrap(direction + np.pi / 2 + turn)) for turn in (0, np.pi)]
-        return min(yaws, key=lambda yaw: abs(float(wrap(yaw - REST_YAW))))
+        """Return the yaw in which to grasp a block: across its shorter horizontal edge, and with no finger on the button."""
+        upright = int(np.argmax(np.abs(block.rotation[2])))
+        costs = {}
+        for axis in range(3):
+            if axis == upright or block.size[axis] > _WIDEST_M:
+                continue
+            closing = block.rotation[:2, axis] / np.linalg.norm(block.rotation[:2, axis])
+            for turn in (0.0, np.pi):
+                yaw = float(wrap(np.arctan2(closing[1], closing[0]) + np.pi / 2 + turn))
+                on_button = block.on_table and self._on_button(block.position[:2], closing)
+                costs[yaw] = 20 * block.size[axis] + abs(float(wrap(yaw - REST_YAW))) / 2 + 10 * on_button
+        return min(costs, key=lambda yaw: costs[yaw])
+
+    def _on_button(self, position: np.ndarray, closing: np.ndarray) -> bool:
+        """Whether an open finger would come down on the button, which a chain may need as it is."""
+        low, high = (bound[:2] for bound in self.scene.link_bounds("button_link"))
+        fingers = [position + side * _FINGER_M * closing for side in (-1, 1)]
+        return any(bool(np.all(finger > low - 0.02) and np.all(finger < high + 0.02)) for finger in fingers)
 
     def _read_posture(self) -> None:
         """Take yaw and lean from the target, so that the first motion does not turn the hand."""

@@ -25,8 +25,8 @@ _UPRIGHT = np.cos(np.radians(12))
 _TURN_RAD = np.radians(75)
 #: How far the hand's middle stays from the side of a block that it pushes, metres: half a finger, and a margin.
 _BESIDE_M = 0.045
-#: The oracle asks for 10 cm.
-_PUSH_M = 0.10
+#: The oracle asks for 10 cm; from here the block slides on by itself while the hand goes back.
+_STRIKE_M = 0.089
 #: Middle of the open drawer from its link's origin, and the height at which a block is let go of there, metres.
 _DRAWER_MIDDLE_Y_M, _DRAWER_RELEASE_M = -0.07, 0.38
 #: A block farther than this from the drawer's middle would not fall in when it is pushed, metres.
@@ -46,7 +46,7 @@ def grasp(arm: Arm, colour: str) -> Steps:
             yield from arm.travel(np.array(above), yaw, height_m=0.56, within_m=0.015)
         yield from arm.go_to(arm.scene.block(colour).position, speed=0.7, within_m=0.006)
         yield from arm.close()
-        if arm.scene.gripper_width_m > 0.01:
+        if arm.scene.held() is not None:
             return
 
 
@@ -96,7 +96,7 @@ def rotate(arm: Arm, colour: str, side: str) -> Steps:
 
 
 def push(arm: Arm, colour: str, side: str) -> Steps:
-    """Push a block along the table with closed fingers."""
+    """Push a block along the table with closed fingers, and let it slide the last centimetre."""
     sign = 1.0 if side == "right" else -1.0
     block = arm.scene.block(colour)
     x0, y0, z0 = block.position
@@ -105,8 +105,16 @@ def push(arm: Arm, colour: str, side: str) -> Steps:
     yield from arm.travel(np.array([x0 - sign * beside_m, y0, 0.58]), REST_YAW, height_m=0.58)
     yield from arm.go_to([x0 - sign * beside_m, y0, z0], speed=0.7)
 
-    end = [x0 - sign * (beside_m - 0.24), y0, z0]
-    yield from arm.go_to(end, speed=0.4, most_steps=60)
+    pushed_m = 0.0
+
+    def nearly_there() -> bool:
+        nonlocal pushed_m
+        before_m, pushed_m = pushed_m, sign * (arm.scene.block(colour).position[0] - x0)
+        # Whichever step comes nearest.
+        return pushed_m + (pushed_m - before_m) / 2 > _STRIKE_M
+
+    yield from arm.go_to([x0 - sign * (beside_m - 0.24), y0, z0], speed=0.6, most_steps=60, until=nearly_there)
+    yield from arm.move_by((-sign * 0.08, 0, 0), most_steps=12)
     yield from arm.rise()
 
 

@@ -18,6 +18,10 @@ CABINET_Y_M = 0.02
 DRAWER_BELOW_M = 0.42
 
 
+#: Fingers that are closer together hold nothing, metres.
+_THINNEST_M = 0.015
+
+
 class PrivilegedSimulator(Protocol):
     """The part of a CALVIN simulator that the expert needs."""
 
@@ -143,7 +147,7 @@ class Scene:
             for block in self.blocks().values()
             if self.robot_uid in block.touching and np.linalg.norm(block.position - self.hand().position) < 0.05
         ]
-        closed = self.core.robot.gripper_action < 0
+        closed = self.core.robot.gripper_action < 0 and self.gripper_width_m > _THINNEST_M
         return min(near, key=self._from_hand) if near and closed else None
 
     def _from_hand(self, block: Block) -> float:
