@@ -98,6 +98,7 @@ class _Training:
             return Checkpoint.open(self.options.out)
         self.facts = self.recipe.facts(self.settings.config, self.sources)
         self._build()
+        self.options.out.mkdir(parents=True, exist_ok=True)
         plan = self.options.rollouts
         self.rollouts = Rollouts(plan, self.options.out) if plan else None
         stages = list(self.settings.stages)
@@ -500,7 +501,6 @@ def _opened_state(recipe: Recipe, settings: Settings, sources: Sources, options:
     }
     found = TrainingState.load(options.out)
     if found is None:
-        options.out.mkdir(parents=True, exist_ok=True)
         return TrainingState(identity)
     if not options.resume:
         raise BadValue(f"--out {options.out} already holds a training. Leave out --no-resume, or name another folder.")

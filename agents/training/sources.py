@@ -104,7 +104,11 @@ class Sources:
 
     @cached_property
     def file_sha256(self) -> dict[Path, str]:
-        """Hash of each file's content by path; of a folder, the names and sizes of its files."""
+        """Hash of each file's content by path; of a folder, the names and sizes of its files.
+
+        Raises:
+            DataError: If one is missing.
+        """
         return {path: _sha256(path) for given in self.paths for path in demo_files(Path(given))}
 
     @property
@@ -132,6 +136,8 @@ def _has_actions(reader: DemoReader) -> bool:
 
 
 def _sha256(path: Path) -> str:
+    if not path.exists():
+        raise DataError(f"There is nothing at {path}, which --data names: no such file or folder.")
     if path.is_dir():
         names = (
             f"{file.relative_to(path)} {file.stat().st_size}\n" for file in sorted(path.rglob("*")) if file.is_file()
