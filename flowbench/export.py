@@ -68,6 +68,7 @@ def _episode_row(run: Run, result: EpisodeResult, instructions: Mapping[str, str
         "infer_calls": result.agent_calls,
         "wall_s": result.seconds,
         "failure_reason": result.error,
+        **{f"metric_{name}": value for name, value in result.metrics.items()},
         "video": str(video.relative_to(run.folder)) if video.is_file() else None,
     }
 
@@ -90,6 +91,8 @@ def episode_frame(run: Run) -> pd.DataFrame:
         **dict.fromkeys(("return", "infer_s", "wall_s"), "Float64"),
     }
     frame = pd.DataFrame(episode_rows(run))
+    # What agents counted themselves; a run without such an agent has no such column.
+    types |= {name: "Float64" for name in frame.columns if name.startswith("metric_")}
     return frame.astype({name: types.get(name, "string") for name in frame.columns})
 
 

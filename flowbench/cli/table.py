@@ -30,8 +30,12 @@ from flowbench.manifest import command_line
 @click.option("--per-camera", is_flag=True, help="In a paper's table, a row per camera pose besides their mean.")
 @click.option(
     "--by",
-    help="In the generic table, comma-separated breakdowns: task, camera, task-camera, overall.  "
+    help="In the generic table, comma-separated breakdowns: task, camera, task-camera, overall, chain, instruction.  "
     "[default: task, camera if several, overall]",
+)
+@click.option(
+    "--metrics",
+    help="In the generic table, comma-separated numbers that agents counted (replans, planning_s, ...), or all: their means.",
 )
 @click.option(
     "--format",
@@ -79,6 +83,7 @@ def table(runs: tuple[Path, ...], **options: Any) -> None:
       flowbench table --layout visaflow-calvin
       flowbench table r1 --layout cameras
       flowbench table r1 --errors failure --format csv
+      flowbench table avdc --metrics replans,planning_s,model_calls
       flowbench table states-0-4 states-5-9 --merge
     """
     # Imported here so that --help needs no pandas.
@@ -108,7 +113,13 @@ def _generic(runs: tuple[Path, ...], options: dict[str, Any]) -> Any:
         if options[name]:
             raise BadValue(f"--{name.replace('_', '-')} belongs to a paper's table; choose one with --layout.")
     by = parse_names(options["by"]) if options["by"] else None
-    return aggregate(_read(runs, options["merge"]), by, errors=options["errors"], allow_mixed=options["allow_mixed"])
+    summaries = _read(runs, options["merge"])
+    made = aggregate(summaries, by, errors=options["errors"], allow_mixed=options["allow_mixed"])
+    if not options["metrics"]:
+        return made
+    from flowbench.metric_table import with_metrics
+
+    return with_metrics(made, summaries, parse_names(options["metrics"]))
 
 
 def _of_layout(runs: tuple[Path, ...], options: dict[str, Any]) -> Any:
@@ -116,6 +127,8 @@ def _of_layout(runs: tuple[Path, ...], options: dict[str, Any]) -> Any:
     from flowbench.paper_table import TableOptions, paper_table
 
     layout = get_layout(options["layout"])
+    if options["metrics"]:
+        raise BadValue(f"--metrics belongs to the generic table; layout {layout.name} has its own columns.")
     if options["by"]:
         raise BadValue(f"--by belongs to the generic table; layout {layout.name} has its own columns.")
     if options["published"] and not layout.published:
