@@ -103,12 +103,14 @@ def colour_jitter(images: torch.Tensor, config: AugmentConfig, generator: torch.
     identity = torch.eye(3, device=generator.device)
     brightness, contrast, saturation = (factor(a) for a in (config.brightness, config.contrast, config.saturation))
     turn = (factor(config.hue) - 1) * 2 * math.pi
-    to_yiq = torch.tensor([luma.tolist(), [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]]).to(generator.device)
+    to_yiq = torch.tensor([luma.tolist(), [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+    # Inverted before it is moved: a GPU would be waited for.
+    from_yiq, to_yiq = torch.linalg.inv(to_yiq).to(generator.device), to_yiq.to(generator.device)
     rotation = identity.repeat(count, 1, 1)
     rotation[:, 1, 1] = rotation[:, 2, 2] = turn.cos().flatten()
     rotation[:, 2, 1] = turn.sin().flatten()
     rotation[:, 1, 2] = -turn.sin().flatten()
-    colours = torch.linalg.inv(to_yiq) @ rotation @ to_yiq @ (saturation * identity + (1 - saturation) * grey)
+    colours = from_yiq @ rotation @ to_yiq @ (saturation * identity + (1 - saturation) * grey)
     # Contrast holds the mean grey of the brightened image; the matrices after it leave greys as they are.
     matrix = (colours @ (contrast * brightness * identity)).to(device, dtype)
     means = images.flatten(1, -4).mean(dim=(1, -2, -1)) if images.ndim > 4 else images.mean(dim=(-2, -1))
