@@ -119,7 +119,10 @@ _LAYOUT = (((3,), np.uint8), ((3,), np.uint8), ((2,), np.float16), ((), np.uint8
 
 
 def pair_arrays(first: Snapshot, second: Snapshot, targets: Sequence[str], family: str) -> tuple[np.ndarray, ...]:
-    """Return the arrays of one pair in the order of `Pairs`, of the whole image; both snapshots have their picture."""
+    """Return the arrays of one pair in the order of `Pairs`, of the whole image, with float32 flow.
+
+    Both snapshots have their picture.
+    """
     flow = exact_flow(first, second)
     flow_px = flow.flow_px
     usable = np.all(np.abs(np.nan_to_num(flow_px, nan=np.inf)) < _LARGEST_PX, axis=-1)
@@ -127,7 +130,7 @@ def pair_arrays(first: Snapshot, second: Snapshot, targets: Sequence[str], famil
     masks = VISIBLE * (flow.visible & usable)
     masks = masks | MOVING * (np.linalg.norm(flow.scene_flow_m, axis=-1) > MOVED_M)
     masks = masks | TARGET * first.mask(*names) | ROBOT * robot_mask(first, family)
-    kept_px = np.where(usable[..., None], flow_px, 0).astype(np.float16)
+    kept_px = np.where(usable[..., None], flow_px, 0)
     return first.rgb, second.rgb, kept_px, masks.astype(np.uint8), np.minimum(first.segmentation, 255).astype(np.uint8)
 
 
@@ -204,7 +207,7 @@ def _draw_window(
     height, width = masks.shape
     largest = min(height, width)
     side = int(rng.integers(spec.window, largest + 1)) if rng.random() < spec.reduced else min(spec.window, largest)
-    moving = (np.linalg.norm(arrays[2].astype(np.float32), axis=-1) > MOVED_PX) & ((masks & VISIBLE) > 0)
+    moving = (np.linalg.norm(arrays[2], axis=-1) > MOVED_PX) & ((masks & VISIBLE) > 0)
     things = moving & ((masks & MOVING) > 0) & ((masks & ROBOT) == 0)
     around = things if things.sum() >= 12 and rng.random() < 0.6 else moving
     left, top = (width - side) // 2, (height - side) // 2
@@ -216,7 +219,8 @@ def _draw_window(
     window = (slice(top, top + side), slice(left, left + side))
     if moving[window].sum() < 40 and rng.random() > 0.05:
         return None
-    return spec.window / side, _shrink(tuple(array[window] for array in arrays), spec.window)
+    first, second, flow_px, masks, objects = _shrink(tuple(array[window] for array in arrays), spec.window)
+    return spec.window / side, (first, second, flow_px.astype(np.float16), masks, objects)
 
 
 def _shrink(arrays: tuple[np.ndarray, ...], size: int) -> tuple[np.ndarray, ...]:
@@ -229,4 +233,4 @@ def _shrink(arrays: tuple[np.ndarray, ...], size: int) -> tuple[np.ndarray, ...]
     first, second = (cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in arrays[:2])
     centre = np.minimum(((np.arange(size) + 0.5) * side / size).astype(int), side - 1)
     flow_px, masks, objects = (array[centre][:, centre] for array in arrays[2:])
-    return first, second, (flow_px.astype(np.float32) * (size / side)).astype(np.float16), masks, objects
+    return first, second, flow_px * (size / side), masks, objects
