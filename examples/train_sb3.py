@@ -62,7 +62,10 @@ def main() -> None:
         env = OneScene(env, arguments.scene)
     # Keys stay as they are, so `flowbench eval --agent sb3` finds them in every observation.
     model = getattr(stable_baselines3, arguments.algo)("MultiInputPolicy", env, seed=arguments.seed, verbose=1)
-    model.learn(arguments.steps, log_interval=10)
+    try:
+        model.learn(arguments.steps, log_interval=10)
+    except KeyboardInterrupt:
+        print("Stopped early.")
     out = arguments.out or arguments.task.replace("/", "-") + ".zip"
     model.save(out)
     print(f"Saved {out} after {model.num_timesteps} steps.")
