@@ -11,7 +11,7 @@ from typing import Any
 
 from flowbench.errors import BadValue
 from flowbench.manifest import content_hash
-from flowbench.registry import agent_class, agent_names
+from flowbench.registry import agent_class
 from flowbench.spec import AgentSpec, EvalSpec
 
 
@@ -52,16 +52,8 @@ def rungs_of(agent: str, **options: Any) -> tuple[Rung, ...]:
     """
     ladder = getattr(agent_class(agent), "ladder", None)
     if ladder is None:
-        having = [name for name in agent_names() if _has_ladder(name)]
         raise BadValue(
-            f"Agent {agent} has no ladder: it does not say which of its parts can be made perfect. Agents that do: "
-            f"{', '.join(having)}."
+            f"Agent {agent} has no ladder: it does not say which of its parts can be made perfect. Agent avdc does; another can "
+            "with a static method `ladder` (docs/ladder.md)."
         )
     return ladder(**options)
-
-
-def _has_ladder(name: str) -> bool:
-    try:
-        return hasattr(agent_class(name), "ladder")
-    except Exception:  # An agent whose packages are not installed.
-        return False
