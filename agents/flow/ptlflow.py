@@ -5,7 +5,6 @@ PTLFlow is installed by hand: its limits on the versions of OpenCV, h5py and oth
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ _BATCH = {"cpu": 2, "cuda": 16}
 
 
 class PtlFlow:
-    """One of PTLFlow's networks."""
+    """Any network of PTLFlow, by its name there: model=NAME."""
 
     def __init__(
         self, model: str, checkpoint: str | None = None, device: str = "cpu", upsample: float = 1.0, name: str = ""
@@ -46,8 +45,8 @@ class PtlFlow:
             import ptlflow
         except ImportError as error:
             raise MissingExtra(
-                f"Flow estimator {name or model} needs PTLFlow, which is not installed ({error}). Install it in an environment of "
-                "its own: docs/flow.md says how."
+                f"Flow estimator {name or model} needs PTLFlow, which is not installed ({error}). Install it in an environment "
+                "of its own: docs/flow.md says how."
             ) from error
         names = ptlflow.get_model_names()
         if model not in names:
@@ -98,11 +97,21 @@ class PtlFlow:
         return enlarged(images.permute(0, 3, 1, 2).float() / 255, self._upsample).clamp(0, 1).contiguous()
 
 
-def _named(name: str, model: str, checkpoint: str | None = None, device: str = "cpu", upsample: float = 1.0) -> PtlFlow:
-    return PtlFlow(model, checkpoint, device, upsample, name)
+def gmflow(checkpoint: str | None = None, device: str = "cpu", upsample: float = 1.0) -> PtlFlow:
+    """GMFlow (Xu et al., CVPR 2022; AVDC's own choice), through PTLFlow."""
+    return PtlFlow("gmflow", checkpoint, device, upsample)
 
 
-gmflow = partial(_named, "gmflow", "gmflow")
-neuflow2 = partial(_named, "neuflow2", "neuflow2")
-flowformer_plus_plus = partial(_named, "flowformer++", "flowformer_pp")
-sea_raft = partial(_named, "sea-raft", "sea_raft_m")
+def neuflow2(checkpoint: str | None = None, device: str = "cpu", upsample: float = 1.0) -> PtlFlow:
+    """NeuFlow v2 (Zhang et al., 2024), the fast one, through PTLFlow."""
+    return PtlFlow("neuflow2", checkpoint, device, upsample)
+
+
+def flowformer_plus_plus(checkpoint: str | None = None, device: str = "cpu", upsample: float = 1.0) -> PtlFlow:
+    """FlowFormer++ (Shi et al., CVPR 2023), through PTLFlow."""
+    return PtlFlow("flowformer_pp", checkpoint, device, upsample, name="flowformer++")
+
+
+def sea_raft(checkpoint: str | None = None, device: str = "cpu", upsample: float = 1.0) -> PtlFlow:
+    """SEA-RAFT, middle size (Wang et al., ECCV 2024), through PTLFlow."""
+    return PtlFlow("sea_raft_m", checkpoint, device, upsample, name="sea-raft")

@@ -116,6 +116,7 @@ def _write(spec: AuditSpec, measured: list[Any], pictures: list[Any], out: Path,
     from dataclasses import asdict
 
     from flowbench.atomic import write_text_atomically
+    from flowbench.flow.audit import STILL
     from flowbench.flow.audit_page import write_audit_page, write_png
     from flowbench.flow.audit_sheet import detail_table, overall_table
     from flowbench.manifest import command_line, installed_versions
@@ -136,7 +137,8 @@ def _write(spec: AuditSpec, measured: list[Any], pictures: list[Any], out: Path,
     write_text_atomically(out / "audit.json", json.dumps(numbers, indent=1, allow_nan=False) + "\n")
     for caption, image in pictures:
         write_png(out / "panels" / f"{caption.replace(', ', '-').replace(' ', '')}.png", image)
-    title = f"Flow audit of {', '.join(dict.fromkeys(item.estimator for item in measured))} on {spec.suite}"
+    names = [item.estimator for item in measured if item.estimator != STILL]
+    title = f"Flow audit of {', '.join(dict.fromkeys(names))} on {spec.suite}"
     write_audit_page(out / "index.html", title, [overall.sheet, detail.sheet], pictures, command)
     if not quiet:
         click.echo(text, nl=False)

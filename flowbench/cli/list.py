@@ -11,14 +11,15 @@ from flowbench.registry import agent_class, agent_names, get_suite, suite_names
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
-@click.group("list", short_help="List suites, agents, tasks, cameras, layouts.", context_settings=_CONTEXT)
+@click.group("list", short_help="List suites, agents, tasks, cameras, layouts, flow.", context_settings=_CONTEXT)
 def list_() -> None:
-    """List suites, agents, layouts, and the tasks, cameras and protocols of a suite.
+    """List suites, agents, layouts, flow estimators, and the tasks, cameras and protocols of a suite.
 
     \b
     Examples:
       flowbench list suites
       flowbench list layouts
+      flowbench list flow
       flowbench list tasks libero10
       flowbench list cameras metaworld11
       flowbench list protocols metaworld11
@@ -72,6 +73,14 @@ def layouts() -> None:
         rows.append((name, ", ".join(layout.suites) or "any suite", layout.caption))
     _print_columns(rows)
     click.echo("Any other layout: package.module:OBJECT, or path/to/file.py:OBJECT.")
+
+
+@list_.command(context_settings=_CONTEXT)
+def flow() -> None:
+    """Estimators of optical flow, for `--flow` and `flowbench.flow.estimators.make_estimator`."""
+    from flowbench.flow.estimators import estimator_summaries
+
+    _print_columns(list(estimator_summaries().items()))
 
 
 @list_.command(context_settings=_CONTEXT)

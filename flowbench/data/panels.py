@@ -9,8 +9,8 @@ import numpy as np
 
 from flowbench.data.colours import colour_depth, colour_flow, colour_segmentation, depth_range_m
 from flowbench.data.demonstration import DemoReader
-from flowbench.data.dis_flow import DisFlow
 from flowbench.errors import BadValue, DataError, unknown_name
+from flowbench.flow.estimators import make_estimator
 
 KINDS = ("rgb", "depth", "segmentation", "flow")
 #: The array that each kind is made from.
@@ -60,7 +60,9 @@ class Panels:
                     f"{reader.path}, {self.info.name}: camera {camera} has nothing to show as {', '.join(look.kinds)}; it has "
                     f"{stored}."
                 )
-        self._flow = DisFlow() if any("flow" in self.kinds(camera) for camera in look.cameras) else None
+        wants_flow = any("flow" in self.kinds(camera) for camera in look.cameras)
+        # What it says about a picture is an estimate, so pictures call it "DIS flow".
+        self._flow = make_estimator("dis", upsample=1) if wants_flow else None
         # One frame is shown, and is the end of one flow and the start of another.
         self._frame = lru_cache(maxsize=4 * max(1, len(look.cameras)) * (look.flow_gap + 1))(self._read_frame)
         self._ranges = lru_cache(maxsize=None)(self._measure)
@@ -121,7 +123,7 @@ class Panels:
         later = min(step + self.look.flow_gap, self.info.steps - 1)
         if later == step:
             return None
-        return self._flow(self._frame(camera, "rgb", step), self._frame(camera, "rgb", later))
+        return self._flow(self._frame(camera, "rgb", step)[None], self._frame(camera, "rgb", later)[None])[0]
 
     def _read_frame(self, camera: str, modality: str, step: int) -> np.ndarray:
         return self.reader.read(self.demo, f"{camera}/{modality}", slice(step, step + 1))[0]

@@ -62,7 +62,7 @@ class Panels:
 def panel(pair: AuditPair, flows: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the images of a pair, its exact flow, and each estimate above its error, as one uint8 picture."""
     visible = (pair.masks & VISIBLE) > 0
-    columns = [("first, second", pair.first, pair.second), ("exact", colour_flow(pair.flow_px, FULL_PX), None)]
+    columns = [("first, second", pair.first, pair.second), ("truth", colour_flow(pair.flow_px, FULL_PX), None)]
     for name, flow_px in flows.items():
         error_px = np.linalg.norm(flow_px - pair.flow_px, axis=-1)
         columns.append((name, colour_flow(flow_px, FULL_PX), _colour_error(error_px, visible)))

@@ -7,11 +7,12 @@ the entry-point group `flowbench.flow`.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from flowbench.errors import BadValue, ShapeError, missing_extra, unknown_name
+from flowbench.errors import BadValue, MissingExtra, ShapeError, missing_extra, unknown_name
 
 FLOW_GROUP = "flowbench.flow"
 
@@ -43,6 +44,17 @@ def estimator_names() -> list[str]:
     return list(entries_of(FLOW_GROUP))
 
 
+def estimator_summaries() -> dict[str, str]:
+    """Return what each estimator is, in a sentence, or what it still needs; by name."""
+    summaries = {}
+    for name in estimator_names():
+        try:
+            summaries[name] = (inspect.getdoc(_factory(name)) or "").split("\n")[0]
+        except MissingExtra as error:
+            summaries[name] = str(error)
+    return summaries
+
+
 def make_estimator(name: str, *, device: str = "cpu", checkpoint: str | None = None, **options: Any) -> FlowEstimator:
     """Build an estimator.
 
@@ -64,17 +76,7 @@ def make_estimator(name: str, *, device: str = "cpu", checkpoint: str | None = N
         >>> make_estimator("dis")(frames, frames).shape
         (1, 64, 64, 2)
     """
-    from flowbench.registry import entries_of
-
-    entries = entries_of(FLOW_GROUP)
-    if name not in entries:
-        raise unknown_name("flow estimator", name, entries, next_step="List them: flowbench list flow")
-    try:
-        factory = entries[name].load()
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("flowbench"):
-            raise
-        raise missing_extra(f"Flow estimator {name}", "agents", error) from error
+    factory = _factory(name)
     parameters = inspect.signature(factory).parameters
     for option in options:
         if option not in parameters:
@@ -86,6 +88,20 @@ def make_estimator(name: str, *, device: str = "cpu", checkpoint: str | None = N
     if "device" in parameters:
         options["device"] = device
     return factory(**options)
+
+
+def _factory(name: str) -> Callable[..., FlowEstimator]:
+    from flowbench.registry import entries_of
+
+    entries = entries_of(FLOW_GROUP)
+    if name not in entries:
+        raise unknown_name("flow estimator", name, entries, next_step="List them: flowbench list flow")
+    try:
+        return entries[name].load()
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("flowbench"):
+            raise
+        raise missing_extra(f"Flow estimator {name}", "agents", error) from error
 
 
 def check_frames(first: np.ndarray, second: np.ndarray) -> None:

@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 from flowbench.data.colours import colour_depth, colour_flow, colour_segmentation, depth_range_m, flow_wheel
-from flowbench.data.dis_flow import DisFlow
 from flowbench.data.panels import Look, Panels, choose_look
 from flowbench.data.readers import open_demos
 from flowbench.data.show import contact_sheet, write_picture
@@ -60,16 +59,6 @@ def test_an_object_has_the_same_colour_in_every_image():
     second = colour_segmentation(np.array([[2, 2, 9]]))
     np.testing.assert_array_equal(first[0, 2], second[0, 0])
     assert len({tuple(colour) for colour in colour_segmentation(np.arange(12)[None])[0]}) == 12
-
-
-@pytest.mark.parametrize("size", [(96, 128), (24, 32)])
-def test_dis_finds_a_shift(size):
-    rng = np.random.default_rng(0)
-    coarse = Image.fromarray(rng.integers(0, 255, (size[0] // 4, size[1] // 4, 3), dtype=np.uint8))
-    scene = np.asarray(coarse.resize((size[1], size[0]), Image.Resampling.BICUBIC))
-    flow_px = DisFlow()(scene, np.roll(scene, (1, 2), axis=(0, 1)))
-    assert flow_px.shape == (*size, 2)
-    np.testing.assert_allclose(np.median(flow_px[6:-6, 6:-6], axis=(0, 1)), [2, 1], atol=0.25)
 
 
 @pytest.fixture

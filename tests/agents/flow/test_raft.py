@@ -1,0 +1,121 @@
+"""RAFT as an estimator: weights from wherever they are, checked; sizes and batches that do not matter."""
+
+import hashlib
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs flowbench[agents]")
+pytest.importorskip("torchvision", reason="needs flowbench[agents]")
+import torch
+from safetensors.torch import save_file
+
+from flowbench.agents.flow import weights
+from flowbench.agents.flow.network import RaftConfig, build_raft, enlarged, shrunk_flow
+from flowbench.agents.flow.raft import RaftSmall
+from flowbench.errors import BadValue
+from flowbench.flow.estimators import make_estimator
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return build_raft(RaftConfig(convex=True)).eval()
+
+
+@pytest.fixture(scope="module")
+def saved(network, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "mine.safetensors"
+    save_file(network.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def frames():
+    return np.random.default_rng(0).integers(0, 255, (3, 60, 100, 3)).astype(np.uint8)
+
+
+def test_images_of_any_size_come_back_at_their_size(saved, frames):
+    estimator = make_estimator("raft-small", checkpoint=str(saved), updates=2)
+    flow_px = estimator(frames, frames[::-1])
+    assert flow_px.shape == (3, 60, 100, 2) and flow_px.dtype == np.float32 and np.isfinite(flow_px).all()
+
+
+def test_a_batch_is_the_same_as_one_after_another(saved, frames):
+    estimator = make_estimator("raft-small", checkpoint=str(saved), updates=2)
+    together = estimator(frames, frames[::-1].copy())
+    alone = np.concatenate([estimator(frames[i : i + 1], frames[2 - i : 3 - i]) for i in range(3)])
+    np.testing.assert_allclose(together, alone, atol=2e-3)
+
+
+def test_flow_is_measured_in_pixels_of_the_given_image():
+    flow_px = torch.zeros(1, 2, 128, 256) + torch.tensor([6.0, 4.0])[:, None, None]
+    np.testing.assert_allclose(shrunk_flow(flow_px, 32, 128)[0, :, 5, 5], [3.0, 1.0], atol=1e-6)
+    assert enlarged(torch.zeros(1, 3, 96, 128), 2.0).shape == (1, 3, 192, 256)
+    assert enlarged(torch.zeros(1, 3, 30, 40), 1.0).shape == (1, 3, 128, 128), "RAFT takes no less"
+
+
+def test_the_convex_network_starts_from_published_weights_but_for_its_own_part(network):
+    plain = set(build_raft(RaftConfig()).state_dict())
+    own = set(network.state_dict()) - plain
+    assert plain < set(network.state_dict())
+    assert all(name.startswith("mask_predictor.") for name in own)
+    count = sum(parameter.numel() for parameter in network.parameters())
+    assert 1_100_000 < count < 1_250_000, "about 4.7 MB"
+
+
+def test_published_weights_without_a_network_say_where_to_get_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+    def unreachable(*arguments, **options):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
+    with pytest.raises(
+        BadValue, match=r"weights C_T_V2 of raft-small cannot be downloaded \(Name or service not known\)"
+    ):
+        RaftSmall(checkpoint="C_T_V2")
+
+
+def test_published_weights_are_checked_by_their_hash(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    state = build_raft(RaftConfig()).state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    content = (tmp_path / "w.pth").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()[:8]
+    monkeypatch.setitem(weights.PUBLISHED["raft-small"], "C_T_V2", (f"raft_small-{digest}.pth", digest))
+    cached = tmp_path / "hub" / "checkpoints" / f"raft_small-{digest}.pth"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(content)
+    assert RaftSmall(checkpoint="C_T_V2", updates=1).name == "raft-small(C_T_V2)"
+    cached.write_bytes(content[:-3] + b"abc")
+    with pytest.raises(BadValue, match="is damaged, or another file: its SHA-256 starts with"):
+        RaftSmall(checkpoint="C_T_V2")
+
+
+def test_wrong_weights_are_refused(tmp_path, saved):
+    with pytest.raises(BadValue, match="There are no weights at .*nowhere.pth: no such file"):
+        make_estimator("raft-small", checkpoint=str(tmp_path / "nowhere.pth"))
+    torch.save({"x": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(BadValue, match="other.pth are not those of raft-small"):
+        make_estimator("raft-small", checkpoint=str(tmp_path / "other.pth"))
+    with pytest.raises(BadValue, match="are not those of raft-large"):
+        make_estimator("raft-large", checkpoint=str(saved))
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(BadValue, match="text.pth holds no weights that can be read"):
+        make_estimator("raft-small", checkpoint=str(tmp_path / "text.pth"))
+    with pytest.raises(BadValue, match="Published weights of raft-small are: C_T_V1, C_T_V2"):
+        make_estimator("raft-small", checkpoint="C_T_V9")
+
+
+@pytest.mark.skipif(find_spec("ptlflow") is None, reason="needs PTLFlow (docs/flow.md)")
+@pytest.mark.parametrize("model", ["neuflow2", "gmflow"])
+def test_networks_of_ptlflow_keep_the_interface(model, tmp_path, frames):
+    import ptlflow
+
+    torch.save({"state_dict": ptlflow.get_model(model).state_dict()}, tmp_path / "w.ckpt")
+    estimator = make_estimator(model, checkpoint=str(tmp_path / "w.ckpt"))
+    assert estimator.name == f"{model}(w)"
+    flow_px = estimator(frames, frames)
+    assert flow_px.shape == (3, 60, 100, 2) and flow_px.dtype == np.float32 and np.isfinite(flow_px).all()
