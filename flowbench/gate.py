@@ -15,9 +15,18 @@ import numpy as np
 import pandas as pd
 
 from flowbench.baseline import RULES, Baseline, join
+from flowbench.chains import RUNG_NOTE, chain_length
 from flowbench.compare import SHOWN_FLIPS, Flip, number, p_text, signed
 from flowbench.errors import BadValue
-from flowbench.outcomes import KEY, RunOutcomes, count_errors, field_differences, sample_of, version_differences
+from flowbench.outcomes import (
+    KEY,
+    RunOutcomes,
+    count_errors,
+    field_differences,
+    planned_keys,
+    sample_of,
+    version_differences,
+)
 from flowbench.sheet import NOTHING, Group, Line, Sheet, SheetCell
 from flowbench.stats import ClusteredSample, pairs_to_hold
 from flowbench.stats.noninferiority import (
@@ -252,7 +261,7 @@ def _incomparable(
     if not baseline.scenarios:
         return "the baseline holds counts only; pass --unpaired to compare rates, or make it again with outcomes."
     keys = set(baseline.frame[KEY].itertuples(index=False, name=None))
-    asked = {(e.task, e.camera, e.scenario.key) for run in runs for e in run.spec.episodes()}
+    asked = {key for run in runs for key in planned_keys(run.spec)}
     lacking = keys - asked
     if len(lacking) == len(keys):
         return "the run and the baseline have no episode in common; pass --unpaired to compare rates."
@@ -283,6 +292,8 @@ def _notes(runs: Sequence[RunOutcomes], case: _Case) -> list[str]:
     if any(errors):
         how = "counted as failures" if options.errors == "failure" else "left out"
         notes.append(f"Error episodes, {how}: {errors[0]} of the run, {errors[1]} of the baseline.")
+    if chain_length(runs[0].spec) > 1:
+        notes.append(RUNG_NOTE)
     notes.append(
         f"Tolerated loss: {_plain(options.margin)} points; chance of a false alarm and of a false pass: {options.alpha:g} each."
     )

@@ -16,7 +16,9 @@ from typing import Any
 
 from flowbench.errors import BadValue, StoreError
 from flowbench.registry import agent_class
+from flowbench.registry import get_suite
 from flowbench.spec import EvalSpec
+from flowbench.suite import load_object
 
 #: Raised when the layout of a result folder changes.
 FORMAT_VERSION = 1
@@ -86,7 +88,7 @@ class RunManifest:
             privileged=privileged,
             modalities=modalities,
             created=created,
-            versions=installed_versions(),
+            versions=installed_versions() | _content_versions(spec.suite),
             commit=commit,
             dirty=dirty,
             platform=system,
@@ -135,6 +137,12 @@ def installed_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def _content_versions(suite: str) -> dict[str, str]:
+    """Return the versions of what a suite uses besides packages."""
+    location = get_suite(suite).content_versions
+    return dict(load_object(location)()) if location else {}
 
 
 def content_hash(agent: str, checkpoint: str | None) -> str | None:

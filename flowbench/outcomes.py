@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from flowbench.chains import chain_length, planned_episodes, rung, rungs_of
 from flowbench.errors import BadValue
 from flowbench.stats.sample import ClusteredSample
 from flowbench.store import read_manifest, read_rows
@@ -35,7 +36,9 @@ class RunOutcomes:
         name: How the user calls it: its folder.
         manifest: What was run.
         frame: One row per finished episode in the order in which they finished, with the columns `id`, `task`, `camera`,
-            `scenario` (its key within the task), `status` and `steps`.
+            `scenario` (its key within the task), `status` and `steps`. An episode that is a chain of instructions has one row
+            for each number of instructions in a row, in the place of cameras; the mean over them is the average length as a
+            share of the whole chain.
         missing: Episodes of the spec without a result.
     """
 
@@ -68,10 +71,13 @@ class RunOutcomes:
     @classmethod
     def _of(cls, name: str, manifest: RunManifest, rows: Sequence[dict[str, Any]]) -> RunOutcomes:
         names = ["id", "task", "camera", "status", "steps"]
+        finished, longest = len(rows), chain_length(manifest.spec)
+        if longest > 1:
+            rows = [part for row in rows for part in rungs_of(row, longest)]
         frame = pd.DataFrame.from_records([[row[column] for column in names] for row in rows], columns=names)
         # An id is SUITE/TASK@CAMERA/SCENARIO, and a scenario's key holds no slash.
-        frame["scenario"] = [identifier.rpartition("/")[2] for identifier in frame["id"]]
-        return cls(name, manifest, frame, max(_planned(manifest.spec) - len(frame), 0))
+        frame["scenario"] = [identifier.rpartition("/")[2].partition("#")[0] for identifier in frame["id"]]
+        return cls(name, manifest, frame, max(planned_episodes(manifest.spec) - finished, 0))
 
     @property
     def spec(self) -> EvalSpec:
@@ -121,7 +127,10 @@ def _show(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _planned(spec: EvalSpec) -> int:
-    """Number of episodes that a spec asks for."""
-    full = len(spec.tasks) * len(spec.cameras) * len(spec.seeds) * len(spec.init_states or (None,))
-    return full if spec.limit is None else min(spec.limit, full)
+def planned_keys(spec: EvalSpec) -> set[tuple[str, str, str]]:
+    """Return (task, camera, scenario) of every row that the finished run has."""
+    longest = chain_length(spec)
+    cameras = {camera: [camera] for camera in spec.cameras}
+    if longest > 1:
+        cameras = {camera: [rung(camera, count) for count in range(1, longest + 1)] for camera in spec.cameras}
+    return {(e.task, camera, e.scenario.key) for e in spec.episodes() for camera in cameras[e.camera]}

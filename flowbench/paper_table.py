@@ -30,7 +30,17 @@ from flowbench.layouts import AVERAGE, Column, Layout
 from flowbench.published import COPY_MARK, PublishedRow, load_published
 from flowbench.registry import get_suite
 from flowbench.sheet import NOTHING, Group, Line, Sheet, SheetCell, Span
-from flowbench.tables import ALL, NO_SCORE, OVERALL, RunSummary, Score, count_errors, score_of
+from flowbench.tables import (
+    ALL,
+    NO_LENGTH,
+    NO_SCORE,
+    OVERALL,
+    RunSummary,
+    Score,
+    chain_run_scores,
+    count_errors,
+    score_of,
+)
 
 OURS = "Run with FlowBench"
 PUBLISHED = "Published, not run here"
@@ -133,6 +143,7 @@ class PaperTable:
         return (row.label,) if self.layout.rows == "tasks" else (row.label, row.setting)
 
     def _records(self) -> Iterator[dict[str, Any]]:
+        lengths = any(column.unit == "tasks" for column in self.columns)
         nothing = dict.fromkeys(
             ("published_as_printed", "published_unit", "approximate", "confidence", "source", "n_text")
         )
@@ -145,6 +156,7 @@ class PaperTable:
                         **names,
                         "column": column.key,
                         **(score.record if score else NO_SCORE),
+                        **((score.length_record if score else NO_LENGTH) if lengths else {}),
                         "privileged": row.privileged,
                         "runs": " ".join(row.runs),
                         "protocol": None,
@@ -159,6 +171,7 @@ class PaperTable:
                     "setting": row.setting,
                     "column": column.key,
                     **NO_SCORE,
+                    **(NO_LENGTH if lengths else {}),
                     "privileged": None,
                     "runs": None,
                     "protocol": row.protocol or None,
@@ -205,7 +218,7 @@ def paper_table(layout: Layout, runs: Sequence[RunSummary] = (), options: TableO
     if layout.rows == "tasks":
         blocks = tuple((method.label, tuple(_task_rows(method, columns, cells))) for method in methods)
     else:
-        rows = [row for method in methods for row in _method_rows(layout, method, columns, cells, options.per_camera)]
+        rows = [row for method in methods for row in _method_rows(layout, method, columns, cells, options)]
         blocks = ((OURS, tuple(rows)),) if rows else ()
     published = load_published(layout.published, columns) if layout.published and options.published else ()
     notes = [*layout.notes, *notes_on_runs(runs, counted, options.errors, mixed)]
@@ -365,8 +378,13 @@ def _rules(run: RunSummary) -> tuple[Any, ...]:
 
 
 def _method_rows(
-    layout: Layout, method: _Method, columns: Sequence[Column], cells: Mapping[str, pd.DataFrame], per_camera: bool
+    layout: Layout,
+    method: _Method,
+    columns: Sequence[Column],
+    cells: Mapping[str, pd.DataFrame],
+    options: TableOptions,
 ) -> Iterator[OwnRow]:
+    per_camera, errors = options.per_camera, options.errors
     frame = _cells_of(method, cells)
     cameras = list(dict.fromkeys(frame.index.get_level_values("camera")))
     protocol = method.runs[0].manifest.spec.protocol
@@ -374,7 +392,7 @@ def _method_rows(
     if per_camera and len(cameras) > 1:
         parts = [(camera, _of(frame, camera=camera)) for camera in cameras] + parts
     for where, part in parts:
-        scores = tuple(_column_score(layout, column, method, part) for column in columns)
+        scores = tuple(_column_score(layout, column, method, part, errors) for column in columns)
         yield _own_row(method, method.label, f"{protocol}, {where}", scores)
 
 
@@ -387,8 +405,12 @@ def _task_rows(method: _Method, columns: Sequence[Column], cells: Mapping[str, p
         yield _own_row(method, task, protocol, scores)
 
 
-def _column_score(layout: Layout, column: Column, method: _Method, frame: pd.DataFrame) -> Score | None:
+def _column_score(
+    layout: Layout, column: Column, method: _Method, frame: pd.DataFrame, errors: ErrorAccounting
+) -> Score | None:
     """Average the episodes of a column; None, or a score without a rate, if one of its tasks has none."""
+    if column.chain:
+        return _chain_score(column, method, errors)
     found_tasks = {run.manifest.spec.suite: run.manifest.spec.tasks for run in method.runs}
     needed = _needed(layout, column, found_tasks) if column.measured else []
     pairs = frame.index.droplevel("camera")
@@ -398,6 +420,12 @@ def _column_score(layout: Layout, column: Column, method: _Method, frame: pd.Dat
     score = score_of(part)
     counted = part.groupby(level=["suite", "task"], sort=False)["n"].sum()
     return replace(score, rate=math.nan, low=math.nan, high=math.nan) if score and not counted.all() else score
+
+
+def _chain_score(column: Column, method: _Method, errors: ErrorAccounting) -> Score | None:
+    """Return how many chains came so far, or their average length, over all cameras; None for a run without chains."""
+    chains = [run.chains for run in method.runs if run.chains is not None]
+    return chain_run_scores(chains[0], errors).get(column.chain) if len(chains) == 1 else None
 
 
 def _own_row(method: _Method, label: str, setting: str, scores: tuple[Score | None, ...]) -> OwnRow:
@@ -423,7 +451,7 @@ def _of(frame: pd.DataFrame, **levels: str) -> pd.DataFrame:
 def _own_cell(score: Score | None) -> SheetCell:
     if score is None:
         return SheetCell((NOTHING,))
-    rate = (NOTHING,) if math.isnan(score.rate) else (f"{100 * score.rate:.1f}", score.interval)
+    rate = (NOTHING,) if math.isnan(score.rate) else (score.estimate, score.interval)
     counts = [f"n {score.n}"]
     if score.errors:
         counts.append(f"errors {score.errors}")

@@ -60,6 +60,8 @@ class Suite:
             the command, in one sentence; None if nothing is missing. It imports no simulator.
         recorded_fields: Named parts of the robot's state that demonstrations hold beside `proprio`, under the names that
             existing loaders of this suite's data look for.
+        content_versions: Import string `module:function` that returns the versions, by name, of what no package index has and
+            results depend on; they are recorded with every run.
         view_aliases: Other names under which such loaders look for a camera's RGB images, by camera.
         backends: Names of the suites that run these tasks on a certain backend, by the word that `--backend` takes. A suite
             that has any is run on whatever is there, and not evaluated itself: a result has to say what it stands on.
@@ -87,6 +89,7 @@ class Suite:
     control_hz: float = 20.0
     view_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     setup_check: str = ""
+    content_versions: str = ""
     recorded_fields: Mapping[str, RecordedField] = field(default_factory=dict)
     view_aliases: Mapping[str, str] = field(default_factory=dict)
     backends: Mapping[str, str] = field(default_factory=dict)

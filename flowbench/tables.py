@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from flowbench.chains import ChainOutcomes, chain_length
 from flowbench.comparability import (
     ErrorAccounting,
     check_comparable,
@@ -29,15 +30,19 @@ from flowbench.comparability import (
 from flowbench.errors import BadValue, unknown_name
 from flowbench.result import STATUSES, EpisodeResult
 from flowbench.sheet import NOTHING, Group, Line, Sheet, SheetCell, Span
-from flowbench.stats import ClusteredSample, clustered_rate
-from flowbench.store import read_columns, read_manifest
+from flowbench.stats import ClusteredSample, clustered_rate, wilson_interval
+from flowbench.store import read_columns, read_manifest, read_rows
 
 if TYPE_CHECKING:
     from flowbench.manifest import RunManifest
     from flowbench.store import Run
 
-Section = Literal["task", "camera", "task-camera", "overall"]
-SECTIONS: tuple[Section, ...] = ("task", "camera", "task-camera", "overall")
+Section = Literal["task", "camera", "task-camera", "overall", "chain", "instruction"]
+SECTIONS: tuple[Section, ...] = ("task", "camera", "task-camera", "overall", "chain", "instruction")
+#: The sections that only runs of chains have.
+CHAIN_SECTIONS: tuple[Section, ...] = ("chain", "instruction")
+#: The row of a chain's length, and the rows above it.
+AVERAGE_LENGTH = "average length"
 #: Stands in a row's task or camera when the row is an average over all of them.
 ALL = "all"
 #: Stands in the task of the one row that is an average over everything.
@@ -66,6 +71,7 @@ class RunSummary:
         cells: One row per task x camera in the order of the spec (index `task`, `camera`), with the columns `success`,
             `failure`, `error` and `missing`, numbers of episodes, and `outcomes`, the cell's `CellOutcomes`.
         torn: Whether the last stored line was cut off by a crash; it is not counted.
+        chains: How far each chain went, where the protocol is a chain of instructions; else None.
         parts: Folders of the runs that are shown as this one; empty for a run of its own.
     """
 
@@ -74,12 +80,15 @@ class RunSummary:
     cells: pd.DataFrame
     torn: bool = False
     parts: tuple[str, ...] = ()
+    chains: ChainOutcomes | None = None
 
     @classmethod
     def from_results(cls, manifest: RunManifest, results: Iterable[EpisodeResult], name: str = "run") -> RunSummary:
         """Count results that are already in memory."""
+        results = list(results)
+        chains = ChainOutcomes.of(manifest.spec, map(vars, results))
         rows = [(result.task, result.camera, result.status, result.id.rpartition("/")[2]) for result in results]
-        return cls(name, manifest, _count_cells(manifest, rows))
+        return cls(name, manifest, _count_cells(manifest, rows), chains=chains)
 
     @classmethod
     def read(cls, folder: Path | str) -> RunSummary:
@@ -91,7 +100,8 @@ class RunSummary:
         """
         manifest = read_manifest(Path(folder))
         rows, torn = _read_rows(folder, manifest)
-        return cls(str(folder), manifest, _count_cells(manifest, rows), torn)
+        chains = _read_chains((folder,), manifest)
+        return cls(str(folder), manifest, _count_cells(manifest, rows), torn, chains=chains)
 
     @classmethod
     def read_merged(cls, folders: Iterable[Path | str]) -> list[RunSummary]:
@@ -114,8 +124,15 @@ class RunSummary:
             rows = [row for rows, _ in found for row in rows]
             names = tuple(part.name for part in parts)
             torn = any(torn for _, torn in found)
-            summaries.append(cls(" + ".join(names), manifest, _count_cells(manifest, rows), torn, names))
+            chains = _read_chains(names, manifest)
+            summaries.append(cls(" + ".join(names), manifest, _count_cells(manifest, rows), torn, names, chains))
         return summaries
+
+
+def _read_chains(folders: Sequence[Path | str], manifest: RunManifest) -> ChainOutcomes | None:
+    if chain_length(manifest.spec) == 1:
+        return None
+    return ChainOutcomes.of(manifest.spec, [row for folder in folders for row in read_rows(Path(folder))[0]])
 
 
 def _read_rows(folder: Path | str, manifest: RunManifest) -> tuple[list[tuple[str, ...]], bool]:
@@ -139,6 +156,7 @@ class Score:
         successes: Successful episodes.
         errors: Episodes that could not be carried out.
         missing: Episodes of the spec without a result.
+        tasks: Whether `rate` and its bounds are numbers of tasks, as the average length of chains is, and not shares.
     """
 
     rate: float
@@ -148,21 +166,30 @@ class Score:
     successes: int
     errors: int
     missing: int
+    tasks: bool = False
 
     @property
     def text(self) -> str:
-        """The score in percent with its interval, e.g. `86.7 [81.3, 90.9]`; `-` if nothing was counted."""
-        return NOTHING if math.isnan(self.rate) else f"{100 * self.rate:.1f} {self.interval}"
+        """The score with its interval, e.g. `86.7 [81.3, 90.9]`; `-` if nothing was counted."""
+        return NOTHING if math.isnan(self.rate) else f"{self.estimate} {self.interval}"
+
+    @property
+    def estimate(self) -> str:
+        """The score in percent, e.g. `86.7`, or in tasks, e.g. `4.57`."""
+        return self._show(self.rate)
 
     @property
     def interval(self) -> str:
-        """The interval in percent, e.g. `[81.3, 90.9]`."""
-        return f"[{100 * self.low:.1f}, {100 * self.high:.1f}]"
+        """The interval likewise, e.g. `[81.3, 90.9]`."""
+        return f"[{self._show(self.low)}, {self._show(self.high)}]"
+
+    def _show(self, value: float) -> str:
+        return f"{value:.2f}" if self.tasks else f"{100 * value:.1f}"
 
     @property
     def record(self) -> dict[str, float | int | None]:
         """The score as flat fields for programs; a rate of nothing is None."""
-        empty = math.isnan(self.rate)
+        empty = math.isnan(self.rate) or self.tasks
         return {
             "success_rate": None if empty else self.rate,
             "success_rate_ci95_low": None if empty else self.low,
@@ -172,6 +199,12 @@ class Score:
             "n_error": self.errors,
             "n_missing": self.missing,
         }
+
+    @property
+    def length_record(self) -> dict[str, float | None]:
+        """An average length as flat fields for programs; None where the score is a share."""
+        values = (self.rate, self.low, self.high) if self.tasks and not math.isnan(self.rate) else (None, None, None)
+        return dict(zip(NO_LENGTH, values))
 
 
 @dataclass(frozen=True)
@@ -240,6 +273,7 @@ class ScoreTable:
     def sheet(self) -> Sheet:
         """The table as people see it: per run its rate, n and errors."""
         any_missing = any(score and score.missing for row in self.rows for score in row.scores)
+        lengths = any(score and score.tasks for row in self.rows for score in row.scores)
         headings = ("success % [95 %]", "n", "errors", *(["missing"] if any_missing else []))
         groups: dict[str, list[Line]] = {}
         for row in self.rows:
@@ -259,19 +293,21 @@ class ScoreTable:
             groups=tuple(Group("", tuple(lines)) for lines in groups.values()),
             notes=self.notes,
             records=tuple(
-                _record(row, index, column) for row in self.rows for index, column in enumerate(self.columns)
+                _record(row, index, column, lengths) for row in self.rows for index, column in enumerate(self.columns)
             ),
             facts={"errors_counted": self.errors, "runs": [asdict(column) for column in self.columns]},
         )
 
 
+#: Fields of an average length that does not exist; only tables of chains have them.
+NO_LENGTH: dict[str, None] = dict.fromkeys(("average_length", "average_length_ci95_low", "average_length_ci95_high"))
 #: Fields of a score that does not exist.
 NO_SCORE: dict[str, None] = dict.fromkeys(
     ("success_rate", "success_rate_ci95_low", "success_rate_ci95_high", "n", "n_success", "n_error", "n_missing")
 )
 
 
-def _record(row: Row, index: int, column: Column) -> dict[str, Any]:
+def _record(row: Row, index: int, column: Column, lengths: bool) -> dict[str, Any]:
     score = row.scores[index]
     return {
         "by": row.section,
@@ -284,6 +320,7 @@ def _record(row: Row, index: int, column: Column) -> dict[str, Any]:
         "protocol": column.protocol,
         "profile": column.profile,
         **(score.record if score else NO_SCORE),
+        **((score.length_record if score else NO_LENGTH) if lengths else {}),
     }
 
 
@@ -298,7 +335,8 @@ def aggregate(
 
     Args:
         runs: One or more runs, side by side.
-        by: Sections in order; None gives tasks, cameras if there are several, and the overall rate.
+        by: Sections in order; None gives tasks, cameras if there are several, and the overall rate; of chains, how many came
+            how far, and each instruction.
         errors: `exclude` leaves error episodes out of n; `failure` counts them as failures.
         allow_mixed: Accept runs of different suites or rules.
 
@@ -315,18 +353,38 @@ def aggregate(
     mixed = incomparable(runs)
     check_comparable(mixed, allow_mixed)
     cells = _aligned_cells(runs)
+    are_chains = all(run.chains is not None for run in runs)
+    if wrong := [section for section in by or () if section in CHAIN_SECTIONS and not are_chains]:
+        raise BadValue(f"--by {wrong[0]} is for runs whose episodes are chains of instructions; not all of these are.")
+    if by is None and are_chains:
+        by = CHAIN_SECTIONS
     if by is None:
         several_cameras = cells[0].index.get_level_values("camera").nunique() > 1
         by = ("task", "camera", "overall") if several_cameras else ("task", "overall")
     counted = [count_errors(frame, errors) for frame in cells]
-    rows = tuple(row for section in dict.fromkeys(by) for row in _section_rows(section, counted))
+    rows: list[Row] = []
+    for section in dict.fromkeys(by):
+        if section == "chain":
+            rows += _chain_rows([run.chains for run in runs if run.chains], errors)
+        elif section == "instruction":
+            rows += _instruction_rows([run.chains for run in runs if run.chains], errors)
+        else:
+            rows += _section_rows(section, counted)
     notes = tuple(notes_on_runs(runs, counted, errors, mixed))
-    return ScoreTable(_caption(runs), _columns(runs), rows, notes, errors)
+    if are_chains:
+        notes += (CHAIN_NOTE,)
+    return ScoreTable(_caption(runs), _columns(runs), tuple(rows), notes, errors)
 
 
 # --- From episodes to cells ---------------------------------------------------------------------------------------
 
 
+#: What a reader of a table of chains has to know.
+CHAIN_NOTE = (
+    "An episode is a chain of instructions that ends at the first that fails: N in a row is the share of chains in which the "
+    "first N were carried out, the average length their mean number, with the bootstrap's interval over chains; below it, "
+    "each instruction where it was given."
+)
 #: What a table reads of each episode.
 _FIELDS = ("task", "camera", "status", "scenario")
 
@@ -412,6 +470,50 @@ def _section_rows(section: Section, counted: list[pd.DataFrame]) -> list[Row]:
         labels |= dict(zip(levels, key))
         scores = tuple(score_of(frame.iloc[group.index]) for frame in counted)
         rows.append(Row(section, labels["task"], labels["camera"], scores))
+    return rows
+
+
+def _chain_rows(chains: Sequence[ChainOutcomes], errors: ErrorAccounting) -> list[Row]:
+    """Return how many chains came how far, and their average length, camera by camera."""
+    rows = []
+    for camera in dict.fromkeys(camera for one in chains for camera in one.cameras):
+        scores = [chain_run_scores(one, errors, camera) for one in chains]
+        longest = max(one.longest for one in chains)
+        labels = [*(f"{count} in a row" for count in range(1, longest + 1)), AVERAGE_LENGTH]
+        for label in labels:
+            rows.append(Row("chain", label, camera, tuple(found.get(label) for found in scores)))
+    return rows
+
+
+def chain_run_scores(chains: ChainOutcomes, errors: ErrorAccounting, camera: str | None = None) -> dict[str, Score]:
+    """Return the scores of a run's chains by row: `1 in a row` and so on, and the average length.
+
+    Intervals are Wilson's, and the bootstrap's over chains for the average length.
+    """
+    found = chains.scores(errors, camera)
+    if found is None:
+        return {}
+    rest = (chains.errors(camera), chains.missing)
+    scores = {
+        f"{count} in a row": Score(float(rate), float(low), float(high), found.n, round(rate * found.n), *rest)
+        for count, rate, low, high in zip(range(1, chains.longest + 1), found.rates, *found.intervals)
+    }
+    whole = scores[f"{chains.longest} in a row"].successes
+    average = Score(found.average_length, *found.average_interval, found.n, whole, *rest, tasks=True)
+    return {**scores, AVERAGE_LENGTH: average}
+
+
+def _instruction_rows(chains: Sequence[ChainOutcomes], errors: ErrorAccounting) -> list[Row]:
+    """Return how often each instruction was carried out when it was given."""
+    counts = [one.instructions(errors) for one in chains]
+    rows = []
+    for name in dict.fromkeys(name for found in counts for name in found):
+        scores = []
+        for found in counts:
+            successes, n = found.get(name, (0, 0))
+            low, high = wilson_interval(successes, n) if n else (math.nan, math.nan)
+            scores.append(Score(successes / n, float(low), float(high), n, successes, 0, 0) if n else None)
+        rows.append(Row("instruction", name, ALL, tuple(scores)))
     return rows
 
 

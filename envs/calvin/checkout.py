@@ -82,3 +82,9 @@ def version(root: Path) -> str:
     """Return the pinned commit if the content is that commit's, else `modified-` and the start of its hash."""
     digest = content_digest(root)
     return COMMIT if digest == CONTENT_SHA256 else f"modified-{digest[:12]}"
+
+
+def versions() -> dict[str, str]:
+    """Return what a run's manifest records of the checkout; nothing where there is none."""
+    root = find_checkout()
+    return {} if root is None else {"calvin_env": version(root)}

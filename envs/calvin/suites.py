@@ -57,13 +57,15 @@ VIEWS = ("static", "gripper")
 _STEPS_PER_TASK = 360
 _SOURCE = "mees/calvin calvin_agent/evaluation/evaluate_policy.py at fa03f01, on calvin_env at 797142c"
 
+#: The state vector starts with upstream's `scene_obs` and `robot_obs`, and the target that relative actions add to
+#: (`flowbench.envs.calvin.simulator.CalvinSimulator.get_state`).
 _FIELDS = {
-    "robot_obs": RecordedField("proprio", 0, 15),
-    "ee_pos": RecordedField("proprio", 0, 3),
-    "joint_states": RecordedField("proprio", 7, 14),
-    "gripper_states": RecordedField("proprio", 6, 7),
-    # The state vector starts with upstream's `scene_obs`.
     "scene_obs": RecordedField("states", 0, 24),
+    "robot_obs": RecordedField("states", 24, 39),
+    "tcp_target": RecordedField("states", 39, 45),
+    "ee_pos": RecordedField("proprio", 0, 3),
+    "gripper_states": RecordedField("proprio", 6, 7),
+    "joint_states": RecordedField("proprio", 7, 14),
 }
 
 
@@ -100,6 +102,7 @@ def _suite(name: str, tasks: tuple[Task, ...], protocols: dict[str, ProtocolRule
         requires=("pybullet", "hydra", "omegaconf"),
         extra="calvin",
         setup_check="flowbench.envs.calvin.checkout:missing",
+        content_versions="flowbench.envs.calvin.checkout:versions",
         init_states=init_states,
         describe_renderer="flowbench.envs.calvin.cameras:describe",
         fingerprints="flowbench.envs.calvin:fingerprints.json",

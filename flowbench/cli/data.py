@@ -421,3 +421,32 @@ def _print_table(rows: list[tuple[str, ...]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
         click.echo("  " + "  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
+
+
+@data.command("to-calvin", context_settings=_CONTEXT)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder; it must not exist.")
+@click.option("--split", type=click.Choice(["training", "validation"]), default="training", show_default=True)
+def to_calvin(file: Path, out: Path, split: str) -> None:
+    """Write demonstrations of CALVIN in the layout of its releases: one npz file per step, with language annotations.
+
+    Loaders made for the released data read it; the sentences' embeddings are left to them.
+
+    \b
+    Examples:
+      flowbench collect --suite calvin-tasks-a --cameras static,gripper --modalities rgb,depth --episodes 20 --out a.h5
+      flowbench data to-calvin a.h5 --out task_A_D
+      flowbench data info task_A_D
+    """
+    from tqdm import tqdm
+
+    from flowbench.data.calvin_writer import check_demos, write_calvin
+    from flowbench.data.readers import open_demos
+
+    reader = open_demos(file)
+    try:
+        check_demos(reader, out)
+        steps = sum(tqdm(write_calvin(reader, out, split=split), total=len(reader.demos), **_bar_settings()))
+    finally:
+        reader.close()
+    click.echo(f"Wrote {len(reader.demos)} demonstrations, {steps} steps, to {out}")

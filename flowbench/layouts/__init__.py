@@ -35,6 +35,7 @@ class Column:
         tasks: Tasks that are averaged; empty for all tasks of these suites.
         unit: `percent` for a success rate, `tasks` for a mean number of solved tasks.
         measured: Whether a run can fill it; otherwise only published numbers do.
+        chain: The row of a table of chains that it shows, e.g. `3 in a row`; empty for a success rate.
     """
 
     key: str
@@ -43,6 +44,7 @@ class Column:
     tasks: tuple[str, ...] = ()
     unit: Unit = "percent"
     measured: bool = True
+    chain: str = ""
 
 
 @dataclass(frozen=True)
