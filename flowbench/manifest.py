@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flowbench.errors import BadValue, StoreError
-from flowbench.registry import agent_class
-from flowbench.registry import get_suite
+from flowbench.registry import agent_class, get_suite
 from flowbench.spec import EvalSpec
 from flowbench.suite import load_object
 
