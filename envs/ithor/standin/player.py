@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgpack
+import numpy as np
 
 from flowbench.envs.ithor.standin.metadata import ObjectList, pack_message, scene_bounds, vector
 from flowbench.envs.ithor.standin.painter import FAR_M, NEAR_M, Canvas, Eye, Painter, Pictures
@@ -133,7 +134,7 @@ class Player:
         name = message["action"]
         code, error, returned = "", "", None
         try:
-            returned = self._call(name, {key: value for key, value in message.items() if key not in _COMMON})
+            returned = self._call(name, message)
         except Refused as refusal:
             error, code = str(refusal), refusal.code
         self._last = {
@@ -282,7 +283,7 @@ class Player:
         """Put the agent somewhere; what is not given stays."""
         del standing
         place = (self._body.x, self._body.z) if position is None else (float(position["x"]), float(position["z"]))
-        if not forceAction and not self._world.floor.fits(_points(place))[0]:
+        if not forceAction and not self._world.floor.fits(np.array(place)):
             raise Refused("Teleport failed. No agent can fit at the target position.")
         yaw_deg = self._body.yaw_deg if rotation is None else float(rotation["y"]) % 360
         self._body = Body(*place, yaw_deg, self._body.horizon_deg if horizon is None else float(horizon))
@@ -355,12 +356,14 @@ class Player:
 
     # --- what actions are made of
 
-    def _call(self, name: str, arguments: dict[str, Any]) -> Any:
+    def _call(self, name: str, message: dict[str, Any]) -> Any:
         method = ACTIONS.get(name)
         if method is None:
             raise Refused(f"Invalid action: {name}. This player knows {', '.join(sorted(ACTIONS))}.", "InvalidAction")
+        signature = inspect.signature(method)
+        arguments = {key: value for key, value in message.items() if key not in _COMMON or key in signature.parameters}
         try:
-            inspect.signature(method).bind(self, **arguments)
+            signature.bind(self, **arguments)
         except TypeError as error:
             missing = "missing" in str(error)
             raise Refused(f"{name}: {error}", "MissingArguments" if missing else "InvalidArgument") from None
@@ -466,9 +469,3 @@ def _camera(position: dict[str, float], rotation: dict[str, float], fov_deg: flo
         raise Refused(f"fieldOfView: {fov_deg} must be in 0 < fieldOfView < 180.")
     place = (float(position["x"]), float(position["y"]), float(position["z"]))
     return Eye(place, float(rotation["y"]), float(rotation["x"]), float(rotation["z"]), float(fov_deg))
-
-
-def _points(place: tuple[float, float]) -> Any:
-    import numpy as np
-
-    return np.array([place])

@@ -19,6 +19,8 @@ from typing import Any
 
 #: How often a waiting player looks whether its client is still there.
 _PATIENCE_S = 0.5
+#: A client waits in `open` before its player has even been loaded; one that does not is gone.
+_CONNECT_S = 10.0
 #: A picture with depth fits: without it, both processes would wake up for every 64 KiB.
 _PIPE_BYTES = 1 << 20
 
@@ -142,7 +144,8 @@ class Wire:
         return part
 
     def _open_for_writing(self, path: str) -> int:
-        while True:
+        deadline_s = time.monotonic() + _CONNECT_S
+        while time.monotonic() < deadline_s:
             try:
                 return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
             except OSError as error:
@@ -153,6 +156,7 @@ class Wire:
                     raise
             self._check_parent()
             time.sleep(0.002)
+        raise ClientGone
 
     def _check_parent(self) -> None:
         if os.getppid() != self._parent:
