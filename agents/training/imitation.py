@@ -31,22 +31,8 @@ class ImitationRecipe(Recipe):
         """Return views, sentences and statistics of the training split."""
         facts = suite_facts(sources)
         dataset = open_windows(config, sources, "train")
-        views = [_view(origin.camera or config.camera) for origin in dataset.origins]
-        sizes = {
-            (name, spec.shape[1::-1]) for name, spec in dataset.specs.items() if name.endswith("/rgb")
-        }  # (width, height)
-        if len({size for _, size in sizes}) > 1:
-            raise BadValue(
-                f"The cameras were recorded in several sizes ({', '.join(f'{n} {w}x{h}' for n, (w, h) in sorted(sizes))}); an "
-                "agent asks for one size. Record them alike."
-            )
-        facts |= {
-            "cameras": [view for view in sources.suite.views if view in views],
-            "image_size": list(next(iter(sizes))[1]),
-            "image_view": dataset.readers[0].image_view,
-            "instructions": sorted({info.instruction or "" for info in dataset.infos}),
-            "actions": _statistics(dataset, "actions", facts["action_low"], facts["action_high"]),
-        }
+        facts |= image_facts(dataset, sources, config.camera)
+        facts["actions"] = _statistics(dataset, "actions", facts["action_low"], facts["action_high"])
         if config.proprio:
             facts["proprio"] = _statistics(dataset, "proprio")
         dataset.close()
@@ -57,15 +43,9 @@ class ImitationRecipe(Recipe):
     ) -> WindowedDemos:
         """Open the samples: the last frames, and the actions from there on."""
         dataset = open_windows(config, sources, split)
-        numbers = {sentence: number for number, sentence in enumerate(facts["instructions"])}
-        labels = {
-            # A sentence that only the held-out demonstrations have stands for no trained one; the first will do.
-            "sentence": np.array([numbers.get(info.instruction or "", 0) for info in dataset.infos]),
-            "camera": np.array([facts["cameras"].index(_view(o.camera or config.camera)) for o in dataset.origins]),
-        }
         fit = ImageFit(tuple(config.image_size), tuple(config.crop) or None)
         images = {key: fit for key in dataset.keys if key.endswith("/rgb")}
-        return WindowedDemos(dataset, images, labels, sources.frame_cache)
+        return WindowedDemos(dataset, images, demo_labels(dataset, facts, config.camera), sources.frame_cache)
 
     def prepare(
         self, model: ObservationNetwork, config: ObservationConfig, facts: Mapping[str, Any], stage: str
@@ -91,6 +71,44 @@ def open_windows(config: ObservationConfig, sources: Sources, split: Split) -> D
         )
     cameras = {config.camera: "camera"} if config.camera else "each"
     return sources.open(keys, window=window, split=split, cameras=cameras)
+
+
+def image_facts(dataset: DemoDataset, sources: Sources, camera: str = "") -> dict[str, Any]:
+    """Return what an agent must know to see what the data shows, and the sentences.
+
+    Args:
+        dataset: With images.
+        sources: Where it comes from.
+        camera: The camera of every demonstration; "" with `cameras="each"`.
+
+    Raises:
+        BadValue: If the images have several sizes.
+    """
+    views = [_view(origin.camera or camera) for origin in dataset.origins]
+    sizes = {
+        (name, spec.shape[1::-1]) for name, spec in dataset.specs.items() if name.endswith("/rgb")
+    }  # (width, height)
+    if len({size for _, size in sizes}) > 1:
+        raise BadValue(
+            f"The cameras were recorded in several sizes ({', '.join(f'{n} {w}x{h}' for n, (w, h) in sorted(sizes))}); an "
+            "agent asks for one size. Record them alike."
+        )
+    return {
+        "cameras": [view for view in sources.suite.views if view in views],
+        "image_size": list(next(iter(sizes))[1]),
+        "image_view": dataset.readers[0].image_view,
+        "instructions": sorted({info.instruction or "" for info in dataset.infos}),
+    }
+
+
+def demo_labels(dataset: DemoDataset, facts: Mapping[str, Any], camera: str = "") -> dict[str, np.ndarray]:
+    """Return the number of the sentence and of the camera of every demonstration, as `facts` has them."""
+    numbers = {sentence: number for number, sentence in enumerate(facts["instructions"])}
+    return {
+        # A sentence that only the held-out demonstrations have stands for no trained one; the first will do.
+        "sentence": np.array([numbers.get(info.instruction or "", 0) for info in dataset.infos]),
+        "camera": np.array([facts["cameras"].index(_view(origin.camera or camera)) for origin in dataset.origins]),
+    }
 
 
 def _view(camera: str) -> str:

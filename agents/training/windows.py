@@ -87,10 +87,10 @@ class WindowedDemos:
 
     def batch(self, indices: np.ndarray) -> Batch:
         """See `TrainingData.batch`."""
-        demos, steps = self.dataset.places[indices].T
+        demos, steps = self.places(indices)
         batch: Batch = {}
         for key in self.dataset.keys:
-            wanted = steps[:, None] + self.dataset.window.offsets_of(key)
+            wanted = self.wanted(key, demos, steps)
             inside = np.clip(wanted, 0, self._steps[demos, None] - 1)
             batch[key + PAD_SUFFIX] = torch.from_numpy(wanted != inside)
             if key in self._fits:
@@ -99,6 +99,15 @@ class WindowedDemos:
                 batch[key] = self._vectors[key][torch.from_numpy(self._first_row[demos, None] + inside)]
         chosen = torch.from_numpy(demos)
         return batch | {name: rows[chosen] for name, rows in self._labels.items()}
+
+    def places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the demonstration (B,) and the step t (B,) of samples; a subclass may count samples in another way."""
+        demos, steps = self.dataset.places[indices].T
+        return demos, steps
+
+    def wanted(self, key: str, demos: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """Return the steps (B, N) of a key in samples; those beyond an end of the demonstration repeat it."""
+        return steps[:, None] + self.dataset.window.offsets_of(key)
 
     def _images(self, key: str, demos: np.ndarray, inside: np.ndarray) -> np.ndarray:
         width, height = self._fits[key].size
