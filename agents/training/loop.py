@@ -237,7 +237,9 @@ class _Stage:
         self.data = self.recipe.data(settings.config, facts, sources, "train", self.name)
         self.held_out = self._open_held_out()
         held_out = f", {len(self.held_out)} held out" if self.held_out else ""
-        training.remark(f"Stage {self.name}: {len(self.data)} samples{held_out}; {config.steps} steps.")
+        kept = getattr(self.data, "cached_bytes", 0)
+        cache = f"; {kept / 1e6:.0f} MB of decoded frames in {sources.cache}" if kept else ""
+        training.remark(f"Stage {self.name}: {len(self.data)} samples{held_out}{cache}; {config.steps} steps.")
         self.trained = list(self.recipe.parameters(self.model, self.name))
         self.model.requires_grad_(False)
         for parameter in self.trained:

@@ -1,6 +1,8 @@
 """Every registered recipe keeps the contract, and a new one is one file."""
 
+import re
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from flowbench.agents.training.presets import load_settings, preset_names  # noq
 from flowbench.agents.training.recipe import get_recipe, recipe_names  # noqa: E402
 from flowbench.agents.training.sources import Sources  # noqa: E402
 from flowbench.errors import BadValue, DataError, FlowBenchError, UnknownName  # noqa: E402
-from flowbench.registry import get_suite  # noqa: E402
+from flowbench.registry import get_suite, make_agent  # noqa: E402
 from flowbench.testing import check_agent  # noqa: E402
 
 
@@ -175,6 +177,17 @@ def test_several_stages_are_resumed_in_the_stage_that_was_interrupted(mine, toy_
     assert resumed.weights_sha256 == whole.weights_sha256
     for log in ("log-rough.csv", "log-fine.csv"):
         assert (tmp_path / "cut" / log).read_text() == (tmp_path / "whole" / log).read_text()
+
+
+def test_the_example_of_the_documentation_trains_and_acts(toy_demos, tmp_path):
+    page = Path(__file__).resolve().parents[3] / "docs" / "training.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    (tmp_path / "mine.py").write_text(code)
+    (tmp_path / "mine.toml").write_text("[tiny.training]\nsteps = 5\n")
+    recipe = get_recipe(f"{tmp_path / 'mine.py'}:MyRecipe")
+    sources = Sources((toy_demos,), get_suite("toy"))
+    train(recipe, load_settings(recipe, "tiny", "toy"), sources, TrainOptions(tmp_path / "out", progress=False))
+    check_agent(lambda: make_agent(f"{tmp_path / 'mine.py'}:MyAgent", {}, checkpoint=str(tmp_path / "out")))
 
 
 @pytest.mark.parametrize(

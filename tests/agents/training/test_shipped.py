@@ -1,0 +1,34 @@
+"""Checkpoints that come with FlowBench are small, whole, and say how they were made."""
+
+import re
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from flowbench.agents.training.checkpoint import Checkpoint, shipped_checkpoints  # noqa: E402
+from flowbench.agents.training.recipe import get_recipe  # noqa: E402
+from flowbench.registry import get_suite  # noqa: E402
+
+SHIPPED = shipped_checkpoints()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_checkpoint_is_small_and_whole_and_tells_how_it_was_trained(name):
+    folder = SHIPPED[name]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 12e6
+    assert {path.name for path in files} <= {"config.json", "model.safetensors", "training.json", "log.csv"}
+    checkpoint = Checkpoint.open(name)
+    assert name == f"{checkpoint.recipe}-{checkpoint.facts['suite']}"
+    assert get_suite(checkpoint.facts["suite"]).family == checkpoint.facts["family"]
+    assert checkpoint.weights
+    get_recipe(checkpoint.recipe).agent(checkpoint)
+    assert {"data_sha256", "demonstrations", "command", "versions", "seconds"} <= set(checkpoint.training)
+    story = (folder / "training.json").read_text()
+    assert not re.search(r'["= ,]/(?!/)', story), "no path of somebody's machine"
+
+
+def test_shipped_checkpoints_are_named_by_agent_and_suite():
+    # An empty list is fine in a source tree without large files; a wrong name is not.
+    assert all((folder / "config.json").is_file() and "-" in name for name, folder in SHIPPED.items())
