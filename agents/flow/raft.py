@@ -12,7 +12,7 @@ from flowbench.agents.flow.network import RaftConfig, build_raft, estimate
 from flowbench.agents.flow.weights import PUBLISHED, published_state, state_of_file
 from flowbench.agents.training.checkpoint import Checkpoint, CheckpointError, shipped_checkpoints
 from flowbench.agents.training.devices import checked_device
-from flowbench.errors import BadValue
+from flowbench.errors import BadValue, UnknownName
 from flowbench.flow.estimators import check_frames
 
 #: The checkpoint that ships with FlowBench, trained on exact flow of the simulators.
@@ -88,7 +88,7 @@ class _Raft:
             return RaftConfig(size=self.size, convex=convex), state
         try:
             opened = Checkpoint.open(source, RECIPE)
-        except CheckpointError as error:
+        except (CheckpointError, UnknownName) as error:
             names = ", ".join(PUBLISHED[estimator])
             raise BadValue(f"{error} Published weights of {estimator} are: {names}.") from error
         config = RaftConfig(**{name: opened.config[name] for name in RaftConfig.__dataclass_fields__})

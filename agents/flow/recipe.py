@@ -168,7 +168,7 @@ class PairBatches:
 def _open(sources: Sources) -> PairSet:
     if len(sources.paths) != 1:
         raise DataError(
-            "Flow is trained on one folder of pairs. Make it with flowbench diagnose flow-pairs, and give it with --data DIR."
+            "Flow is trained on one folder of pairs: make it with flowbench flow-pairs, and give it with --data DIR."
         )
     return PairSet(sources.paths[0])
 

@@ -66,12 +66,12 @@ def flow_pairs(**options: Any) -> None:
         sampling=sampling,
     )
     failures = generate_pairs(spec, options["out"], workers=options["workers"], progress=not options["quiet"])
+    if failures:
+        shown = "\n  ".join(failures[:5])
+        raise RunFailed(f"{len(failures)} scenes could not be made; run the command again to try once more.\n  {shown}")
     if not options["quiet"]:
         from flowbench.flow.pairs import PairSet
 
         pairs = PairSet(options["out"])
         click.echo(f"{len(pairs)} pairs of {len(pairs.paths)} scenes in {options['out']}.")
         pairs.close()
-    if failures:
-        shown = "\n  ".join(failures[:5])
-        raise RunFailed(f"{len(failures)} scenes could not be made; run the command again to try once more.\n  {shown}")

@@ -43,7 +43,7 @@ class SamplingSpec:
         views_per_scene: Camera poses from which a scene is looked at.
         near_pairs: Pairs per view that are close in time, beside the seven of a plan.
         windows_per_pair: Windows cut out of a pair of a plan; a rendered frame is the expensive part.
-        window: Side of the square windows in pixels.
+        window: Side of the square windows in pixels; images that are smaller are enlarged.
         clumsy: Share of the scenes in which the expert's actions are disturbed, so that other states are seen, too.
         displaced: Share of the looks from a displaced pose.
         reduced: Share of the windows that are cut out larger and shrunk to `window`, which makes objects smaller.
@@ -206,7 +206,9 @@ def _draw_window(
     masks = arrays[3]
     height, width = masks.shape
     largest = min(height, width)
-    side = int(rng.integers(spec.window, largest + 1)) if rng.random() < spec.reduced else min(spec.window, largest)
+    side = min(spec.window, largest)
+    if rng.random() < spec.reduced:
+        side = int(rng.integers(side, largest + 1))
     moving = (np.linalg.norm(arrays[2], axis=-1) > MOVED_PX) & ((masks & VISIBLE) > 0)
     things = moving & ((masks & MOVING) > 0) & ((masks & ROBOT) == 0)
     around = things if things.sum() >= 12 and rng.random() < 0.6 else moving
@@ -230,7 +232,8 @@ def _shrink(arrays: tuple[np.ndarray, ...], size: int) -> tuple[np.ndarray, ...]
         return arrays
     import cv2
 
-    first, second = (cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in arrays[:2])
+    way = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
+    first, second = (cv2.resize(image, (size, size), interpolation=way) for image in arrays[:2])
     centre = np.minimum(((np.arange(size) + 0.5) * side / size).astype(int), side - 1)
     flow_px, masks, objects = (array[centre][:, centre] for array in arrays[2:])
     return first, second, flow_px * (size / side), masks, objects
