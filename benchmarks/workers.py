@@ -28,12 +28,14 @@ class Looker:
 
     def reset(self, task, cameras, seed):
         """Seed the moves."""
-        self._rng, self._size = np.random.default_rng(seed), task.action_spec.size
+        self._rng, self._spec = np.random.default_rng(seed), task.action_spec
 
     def act(self, observation):
         """Look, then move."""
         observation.rgb(), observation.depth_m()
-        return self._rng.uniform(-1, 1, self._size)
+        action = self._spec.sample(self._rng, 1)[0]
+        # Who says that it has finished takes no more steps.
+        return action - 1 if self._spec.choices and self._spec.choices[int(action[0])] == "Done" else action
 
 
 def seconds(suite_name: str, steps: int, workers: int) -> float:
