@@ -126,7 +126,12 @@ def check_encoder() -> None:
 
 def video_path(folder: Path, episode_id: str) -> Path:
     """Return where the video of an episode lies in a run's folder."""
-    return folder / "videos" / (re.sub(r"[^\w.+@-]+", "_", episode_id) + ".mp4")
+    return folder / "videos" / f"{file_stem(episode_id)}.mp4"
+
+
+def file_stem(episode_id: str) -> str:
+    """Return an episode's id as the name of a file, without an ending."""
+    return re.sub(r"[^\w.+@-]+", "_", episode_id)
 
 
 def write_video(path: Path, frames: list[np.ndarray], fps: int = 20) -> None:

@@ -7,7 +7,6 @@ and `depth`; `action/0` and so on; `reward`, `success`; `instruction`. The timel
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ import numpy as np
 
 from flowbench.camera import CameraParams
 from flowbench.errors import StoreError, missing_extra
+from flowbench.recording import file_stem
 
 if TYPE_CHECKING:
     from flowbench.recording import Recorder
@@ -40,7 +40,7 @@ def check_rerun() -> None:
 
 def rrd_path(folder: Path, episode_id: str) -> Path:
     """Return where the recording of an episode lies in a run's folder."""
-    return folder / "recordings" / (re.sub(r"[^\w.+@-]+", "_", episode_id) + ".rrd")
+    return folder / "recordings" / f"{file_stem(episode_id)}.rrd"
 
 
 def write_rrd(path: Path, recorder: Recorder, episode_id: str) -> None:
