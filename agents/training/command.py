@@ -11,11 +11,14 @@ import click
 
 from flowbench.cli.parsing import parse_names
 from flowbench.errors import BadValue, missing_extra
-from flowbench.registry import get_suite
+from flowbench.registry import agent_names, get_suite
 
 if TYPE_CHECKING:
+    from flowbench.agents.training.checkpoint import Checkpoint
+    from flowbench.agents.training.presets import Settings
     from flowbench.agents.training.recipe import Recipe
     from flowbench.agents.training.rollouts import RolloutPlan
+    from flowbench.suite import Suite
 
 #: Word for no folder of decoded frames.
 NO_CACHE = "none"
@@ -108,10 +111,14 @@ def train(**options: Any) -> None:
     if options["show"]:
         _show(recipe, settings)
         return
-    _run(recipe, suite, settings, _rollout_plan(name, recipe, options), options)
+    checkpoint = _run(recipe, suite, settings, _rollout_plan(name, recipe, options), options)
+    if not options["quiet"]:
+        _print_summary(checkpoint, name, options)
 
 
-def _run(recipe: Recipe, suite: Any, settings: Any, plan: RolloutPlan | None, options: dict[str, Any]) -> None:
+def _run(
+    recipe: Recipe, suite: Suite | None, settings: Settings, plan: RolloutPlan | None, options: dict[str, Any]
+) -> Checkpoint:
     import torch
 
     from flowbench.agents.training.loop import TrainOptions
@@ -143,14 +150,16 @@ def _run(recipe: Recipe, suite: Any, settings: Any, plan: RolloutPlan | None, op
         rollouts=plan,
         progress=not options["quiet"],
     )
-    checkpoint = run(recipe, settings, sources, train_options)
-    if not options["quiet"]:
-        metrics = checkpoint.training["metrics"]
-        shown = ", ".join(f"{name} {metrics[name]:.4g}" for name in ("loss", "val_loss", "success") if name in metrics)
-        click.echo(f"Checkpoint: {checkpoint.description}; {shown}.")
-        if checkpoint.facts.get("suite"):
-            agent = recipe.name if "/" not in recipe.name else "trained"
-            click.echo(f"Next: flowbench eval --agent {agent} --checkpoint {options['out']} --suite {options['suite']}")
+    return run(recipe, settings, sources, train_options)
+
+
+def _print_summary(checkpoint: Checkpoint, name: str, options: dict[str, Any]) -> None:
+    metrics = checkpoint.training["metrics"]
+    shown = ", ".join(f"{name} {metrics[name]:.4g}" for name in ("loss", "val_loss", "success") if name in metrics)
+    click.echo(f"Checkpoint: {checkpoint.description}; {shown}.")
+    if checkpoint.facts.get("suite"):
+        agent = name if name in agent_names() else f"trained --agent-args recipe={name}"
+        click.echo(f"Next: flowbench eval --agent {agent} --checkpoint {options['out']} --suite {options['suite']}")
 
 
 def _recipe_name(options: dict[str, Any]) -> str:
@@ -182,7 +191,7 @@ def _cache_folder(text: str | None) -> Path | None:
     return Path(text) if text else Path(default) / "frames"
 
 
-def _show(recipe: Recipe, settings: Any) -> None:
+def _show(recipe: Recipe, settings: Settings) -> None:
     from dataclasses import asdict
 
     from flowbench.agents.training.presets import preset_names

@@ -32,9 +32,9 @@ class ImitationRecipe(Recipe):
         facts = suite_facts(sources)
         dataset = open_windows(config, sources, "train")
         facts |= image_facts(dataset, sources, config.camera)
-        facts["actions"] = _statistics(dataset, "actions", facts["action_low"], facts["action_high"])
+        facts["actions"] = vector_statistics(dataset, "actions", facts["action_low"], facts["action_high"])
         if config.proprio:
-            facts["proprio"] = _statistics(dataset, "proprio")
+            facts["proprio"] = vector_statistics(dataset, "proprio")
         dataset.close()
         return facts
 
@@ -116,7 +116,7 @@ def _view(camera: str) -> str:
     return CameraPose.parse(camera).view
 
 
-def _statistics(
+def vector_statistics(
     dataset: DemoDataset, key: str, low: list[float] | None = None, high: list[float] | None = None
 ) -> dict[str, list[float]]:
     """Return mean, standard deviation and range of a vector over the data, clipped to bounds first."""

@@ -113,7 +113,7 @@ def test_the_default_cache_is_in_the_user_s_cache_folder(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "arguments, text",
     [
-        (["train"], "Name one thing to train with --agent NAME. Available: bc,"),
+        (["train"], "Name one thing to train with --agent NAME. Available: "),
         (["train", "--agent", "bc", "sof"], "Name one thing to train with --agent NAME."),
         (["train", "--agent", "bcc"], "There is no trainable agent 'bcc'. Did you mean 'bc'?"),
         (["train", "--agent", "bc", "--suite", "toyy"], "There is no suite 'toyy'. Did you mean 'toy'?"),
