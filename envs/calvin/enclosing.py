@@ -15,6 +15,18 @@ _STARTS_M = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 _ENOUGH = 24
 
 
+def enclosing_block(core: Any, point_world: np.ndarray) -> str | None:
+    """Return the name of the block around a (3,) point; None if there is none."""
+    client = {"physicsClientId": core.cid}
+    for block in core.scene.movable_objects:
+        position, quaternion = core.p.getBasePositionAndOrientation(block.uid, **client)
+        axes = np.reshape(core.p.getMatrixFromQuaternion(quaternion), (3, 3))
+        size = np.array(core.p.getCollisionShapeData(block.uid, -1, **client)[0][3])
+        if np.all(np.abs((point_world - position) @ axes) < size / 2):
+            return block.name
+    return None
+
+
 def enclosing_link(core: Any, point_world: np.ndarray) -> tuple[int, int] | None:
     """Return (uid, link) of the part around a (3,) point; None in the open.
 

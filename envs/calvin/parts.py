@@ -90,7 +90,7 @@ class Parts:
             if link < 0:
                 position, quaternion = core.p.getBasePositionAndOrientation(uid, physicsClientId=core.cid)
             else:
-                state = core.p.getLinkState(uid, link, computeForwardKinematics=1, physicsClientId=core.cid)
+                state = core.p.getLinkState(uid, link, physicsClientId=core.cid)
                 position, quaternion = state[4], state[5]
             poses[index, :3, :3] = np.reshape(core.p.getMatrixFromQuaternion(quaternion), (3, 3))
             poses[index, :3, 3] = position

@@ -13,7 +13,7 @@ import numpy as np
 from flowbench.camera import CameraParams, View
 from flowbench.envs.calvin import cameras, clients, upstream
 from flowbench.envs.calvin.checkout import checkout
-from flowbench.envs.calvin.enclosing import enclosing_link
+from flowbench.envs.calvin.enclosing import enclosing_block, enclosing_link
 from flowbench.envs.calvin.initial_states import ROBOT_OBS, initial_state
 from flowbench.envs.calvin.parts import NAMES, Parts, link_index
 from flowbench.envs.calvin.sequences import sequences
@@ -43,7 +43,8 @@ class CalvinSimulator:
           one steps there again, at a millisecond per step. Going on from the present one to a later one costs the steps
           between; states of the `official` protocol cannot be restored.
         - Bodies and links have the same numbers in every world, because upstream loads them in one order.
-        - Looking at something never changes the trajectory.
+        - Looking at something never changes the trajectory. (PyBullet's `getLinkState(computeForwardKinematics=1)` does: the
+          arm's inverse kinematics then starts elsewhere. It is not needed, since the poses of the last physics step are drawn.)
 
     Attributes:
         core: Upstream's `PlayTableSimEnv`, for privileged agents; it has no cameras.
@@ -174,6 +175,9 @@ class CalvinSimulator:
 
     def enclosing_object(self, point_world: np.ndarray) -> str | None:
         """Return the name of the part that a (3,) point lies inside of, or None."""
+        block = enclosing_block(self.core, point_world)
+        if block is not None:
+            return block
         link = enclosing_link(self.core, point_world)
         if link not in self._parts.links:
             return None
@@ -186,7 +190,6 @@ class CalvinSimulator:
 
     def _hand_camera_link(self) -> tuple[np.ndarray, np.ndarray]:
         core = self.core
-        # Without computeForwardKinematics: the poses of the last physics step are the ones that are drawn.
         state = core.p.getLinkState(core.robot.robot_uid, self._camera_link, physicsClientId=core.cid)
         return np.array(state[0]), np.reshape(core.p.getMatrixFromQuaternion(state[1]), (3, 3))
 
@@ -305,9 +308,7 @@ def _scene_facts(core: Any) -> SceneFacts:
         door.name: core.p.getJointInfo(table.uid, door.joint_index, physicsClientId=core.cid)[9]
         for door in core.scene.doors
     }
-    drawer = core.p.getLinkState(
-        table.uid, table.info_dict["links"]["drawer_link"], computeForwardKinematics=1, physicsClientId=core.cid
-    )[4]
+    drawer = core.p.getLinkState(table.uid, table.info_dict["links"]["drawer_link"], physicsClientId=core.cid)[4]
     return SceneFacts(
         blocks=tuple(block.name.removeprefix("block_") for block in core.scene.movable_objects),
         slider_open_m=limits["base__slide"],

@@ -11,6 +11,7 @@ import importlib.util
 import os
 import sys
 import types
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -50,7 +51,9 @@ def load(root: Path) -> types.ModuleType:
             import pybullet
         except ImportError as error:
             raise missing_extra("CALVIN", "calvin", error) from error
-        with _no_byte_code(), _stand_ins():
+        with _no_byte_code(), _stand_ins(), warnings.catch_warnings():
+            # Hydra's advice to upstream's authors.
+            warnings.simplefilter("ignore")
             _import_package(root)
             modules = {name: importlib.import_module(f"calvin_env.{name}") for name in _MODULES}
     environment = modules["envs.play_table_env"]

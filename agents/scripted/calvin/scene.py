@@ -110,9 +110,13 @@ class Scene:
         return self.core.robot.robot_uid
 
     def hand(self) -> Hand:
-        """Return the tool centre as it stands now."""
+        """Return the tool centre as of the last physics step.
+
+        Asking PyBullet to bring it up to date (`computeForwardKinematics`) would change what the arm does next, and a
+        demonstration has to replay without an expert that looks.
+        """
         robot = self.core.robot
-        state = self._p.getLinkState(robot.robot_uid, robot.tcp_link_id, computeForwardKinematics=1, **self._client)
+        state = self._p.getLinkState(robot.robot_uid, robot.tcp_link_id, **self._client)
         return Hand(np.array(state[0]), Rotation.from_quat(state[1]))
 
     def target(self) -> tuple[np.ndarray, np.ndarray]:
@@ -163,7 +167,7 @@ class Scene:
         """Return the (3,) origin of a link of the table, e.g. `drawer_link`, world metres."""
         table = self.core.scene.fixed_objects[0]
         link = table.info_dict["links"][name]
-        return np.array(self._p.getLinkState(table.uid, link, computeForwardKinematics=1, **self._client)[4])
+        return np.array(self._p.getLinkState(table.uid, link, **self._client)[4])
 
     def link_bounds(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the corners of the box around a link of the table, world metres."""
