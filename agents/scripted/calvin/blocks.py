@@ -29,6 +29,8 @@ _BESIDE_M = 0.045
 _STRIKE_M = 0.089
 #: Middle of the open drawer from its link's origin, and the height at which a block is let go of there, metres.
 _DRAWER_MIDDLE_Y_M, _DRAWER_RELEASE_M = -0.07, 0.38
+#: Behind this, a block in the drawer lies so close to the table's edge that an upright hand would hit it, metres.
+_UNDER_EDGE_Y_M, _LEAN_IN_DRAWER_RAD = -0.25, 0.4
 #: A block farther than this from the drawer's middle would not fall in when it is pushed, metres.
 _DRAWER_HALF_WIDTH_M = 0.16
 
@@ -41,6 +43,8 @@ def grasp(arm: Arm, colour: str) -> Steps:
         yaw = arm.grasp_yaw(block)
         if block.in_cabinet:
             yield from _enter_cabinet(arm, block.position, yaw)
+        elif block.in_drawer and block.position[1] > _UNDER_EDGE_Y_M:
+            yield from _enter_drawer(arm, block.position, yaw)
         else:
             above = [*block.position[:2], max(block.position[2] + _ABOVE_M, 0.56)]
             yield from arm.travel(np.array(above), yaw, height_m=0.56, within_m=0.015)
@@ -59,6 +63,14 @@ def _enter_cabinet(arm: Arm, position: np.ndarray, yaw: float) -> Steps:
     arm.yaw = yaw
     yield from arm.go_to([x, FRONT_Y_M + 0.06, 0.58], within_m=0.02)
     yield from arm.go_to([x, y - 0.03, 0.54], within_m=0.02, speed=0.8)
+
+
+def _enter_drawer(arm: Arm, position: np.ndarray, yaw: float) -> Steps:
+    """Lean the hand so that it passes in front of the table's edge, above a (3,) position below it."""
+    back = np.array([0.0, -np.sin(_LEAN_IN_DRAWER_RAD), np.cos(_LEAN_IN_DRAWER_RAD)])
+    yield from arm.travel(position + 0.24 * back, yaw, height_m=0.58, within_m=0.03)
+    arm.lean = _LEAN_IN_DRAWER_RAD
+    yield from arm.go_to(position + 0.2 * back, within_m=0.015)
 
 
 def lift(arm: Arm, colour: str) -> Steps:
