@@ -99,7 +99,7 @@ def test_the_calibration_in_the_observation_is_that_of_the_environment():
         (
             {"modalities": ("rgb", "dept")},
             UnknownName,
-            "There is no modality 'dept'. Did you mean 'depth'? Available: calibration, depth, rgb, segmentation.",
+            "There is no modality 'dept'. Did you mean 'depth'? Available: calibration, depth, flow, rgb, segmentation.",
         ),
         (
             {"render_mode": "human"},
