@@ -201,8 +201,8 @@ BROKEN = {
         "needs.modalities is 'rgb'; expected a tuple of names, e.g. ('rgb',).",
     ),
     "unknown modality": (
-        needing(modalities=("flow",)),
-        "needs.modalities has 'flow', which is not a modality. Choose from rgb, depth, segmentation, calibration.",
+        needing(modalities=("normals",)),
+        "needs.modalities has 'normals', which is not a modality. Choose from rgb, depth, segmentation, calibration, flow.",
     ),
     "unknown camera": (
         needing(extra_cameras=("corner",)),
