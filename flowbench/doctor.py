@@ -136,6 +136,10 @@ def _check_family(suites: list[Suite], timeout_s: float, asked_for: bool) -> Sui
     if missing:
         problem = f"Not installed: no module named {missing[0]!r}."
         return SuiteCheck(first.family, names, "broken" if asked_for else "missing", (problem,), (install,))
+    if (sentence := first.missing_setup()) is not None:
+        # The command stands after the colon.
+        command = sentence.rpartition(": ")[2]
+        return SuiteCheck(first.family, names, "broken" if asked_for else "missing", (sentence,), (command,))
     versions, problems = check_versions(first.extra)
     next_steps = [install] if problems else []
     result = run_probe(first.name, timeout_s)
@@ -144,6 +148,8 @@ def _check_family(suites: list[Suite], timeout_s: float, asked_for: bool) -> Sui
         if result.get("rendering"):
             # With a back end chosen by hand, the choice is the first suspect.
             next_steps.append("unset MUJOCO_GL" if os.environ.get("MUJOCO_GL") else APT_COMMAND)
+    if first.content_versions:
+        versions |= load_object(first.content_versions)()
     return SuiteCheck(
         first.family,
         names,

@@ -23,7 +23,7 @@ def test_the_toy_suite_keeps_the_contract_in_every_task_and_view():
 
 
 #: One suite per simulator in every run; the others, which share its wrapper, with the slow tests.
-OFTEN = ("metaworld11", "libero10", "ithor12-standin")
+OFTEN = ("metaworld11", "libero10", "calvin-d-d", "ithor12-standin")
 
 
 @pytest.mark.parametrize(

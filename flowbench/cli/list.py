@@ -36,7 +36,11 @@ def suites() -> None:
         except ImportError as error:
             rows.append((name, "", "", f"cannot be imported: {error}"))
             continue
-        state = f"needs: pip install 'flowbench[{suite.extra}]'" if suite.missing_modules() else "installed"
+        state = "installed"
+        if suite.missing_modules():
+            state = f"needs: pip install 'flowbench[{suite.extra}]'"
+        elif (sentence := suite.missing_setup()) is not None:
+            state = f"needs: {sentence.rpartition(': ')[2]}"
         rows.append((name, f"{len(suite.tasks)} tasks", suite.default_protocol, state))
     _print_columns(rows)
 
@@ -113,7 +117,8 @@ def protocols(suite: str) -> None:
         click.echo(f"{rules.name}" + ("  (default)" if index == 0 else ""))
         _print_columns(
             [
-                ("  horizon", f"{rules.horizon} steps"),
+                ("  horizon", f"{rules.horizon} steps" + (" for each instruction" if rules.chain > 1 else "")),
+                *([("  instructions", f"{rules.chain} in a row")] if rules.chain > 1 else []),
                 ("  settle steps", str(rules.settle_steps)),
                 ("  success rule", rules.success_rule),
                 ("  image view", rules.image_view),
