@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from flowbench.agents.planning.plan import Plan, Window
 from flowbench.agents.training.checkpoint import Checkpoint
 from flowbench.agents.training.devices import checked_device
 from flowbench.agents.video_diffusion.diffusion import make_scheduler
-from flowbench.agents.video_diffusion.saved import load_video_model
+from flowbench.agents.video_diffusion.model import VideoDiffusionConfig
+from flowbench.agents.video_diffusion.saved import WITH_VIDEO_MODEL, load_video_model
 from flowbench.camera import CameraParams
 from flowbench.errors import BadValue, unknown_name
 from flowbench.observation import Observation
@@ -62,10 +63,10 @@ class VideoDiffusionPlanner:
             raise unknown_name("precision", str(precision), PRECISIONS, f"Planner {self.name}")
         if guidance < 0:
             raise BadValue(f"guidance is {guidance}; it is at least 0.")
-        self.checkpoint = Checkpoint.open(checkpoint, "avdc", "unipi")
+        self.checkpoint = Checkpoint.open(checkpoint, *WITH_VIDEO_MODEL)
         self._device = checked_device(device)
         self._model = load_video_model(self.checkpoint).to(self._device)
-        config = self._model.config
+        config = self.config
         if config.content not in self.contents:
             raise BadValue(
                 f"Checkpoint {self.checkpoint.folder} imagines {config.content}, which planner {self.name} does not. Use "
@@ -104,16 +105,21 @@ class VideoDiffusionPlanner:
         """Imagine what comes after the present picture; a function of picture, sentence and seed."""
         started = time.perf_counter()
         camera, image = observation.camera_params(), observation.rgb()
-        first = self._model.config.fit(image)
+        first = self.config.fit(image)
         imagined = self.imagine(first, observation.instruction, seed)
         return Plan(
             observation.instruction,
             seed,
-            _window(self._model.config.crop, camera),
+            _window(self.config.crop, camera),
             model_calls=self.model_calls,
             seconds=time.perf_counter() - started,
             **self._content(first, imagined),
         )
+
+    @property
+    def config(self) -> VideoDiffusionConfig:
+        """Hyper-parameters of the network."""
+        return self._model.config
 
     @property
     def model_calls(self) -> int:
@@ -148,6 +154,12 @@ class FlowDiffusionPlanner(VideoDiffusionPlanner):
 
     def _content(self, first: np.ndarray, imagined: np.ndarray) -> dict[str, np.ndarray]:
         return {"flow_px": imagined}
+
+
+def learned_planner(checkpoint: str | Checkpoint, **options: Any) -> VideoDiffusionPlanner:
+    """Build the planner that a checkpoint is of, whichever it is."""
+    opened = Checkpoint.open(checkpoint, *WITH_VIDEO_MODEL)
+    return (FlowDiffusionPlanner if opened.config["content"] == "flow" else VideoDiffusionPlanner)(opened, **options)
 
 
 def to_uint8(frames: np.ndarray) -> np.ndarray:
