@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from tqdm import tqdm
+
+from flowbench.atomic import write_text_atomically
 
 #: TensorBoard's files, in the training's folder.
 TENSORBOARD = "tensorboard"
@@ -65,7 +68,7 @@ class TrainingLog:
                 self._rewrite()
             else:
                 with self.path.open("a", newline="") as file:
-                    csv.DictWriter(file, self._columns, restval="").writerow(self._rows[-1])
+                    csv.DictWriter(file, self._columns, restval="", lineterminator="\n").writerow(self._rows[-1])
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(self._prefix + name, value, step)
@@ -88,10 +91,12 @@ class TrainingLog:
             self._board.close()
 
     def _rewrite(self) -> None:
-        with self.path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns, restval="")
-            writer.writeheader()
-            writer.writerows(self._rows)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        # A training that is killed here must not lose its curve.
+        write_text_atomically(self.path, text.getvalue())
 
 
 def _rows_until(path: Path, step: int) -> list[dict[str, str]]:

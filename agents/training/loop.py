@@ -8,6 +8,7 @@ happened, bit for bit on a CPU.
 from __future__ import annotations
 
 import copy
+import json
 import math
 import signal
 import threading
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from flowbench.agents.training.checkpoint import Checkpoint, CheckpointError, write_checkpoint
@@ -34,6 +36,7 @@ from flowbench.agents.training.state import DataOrder, TrainingState, optimiser_
 from flowbench.errors import BadValue, DataError, RunFailed
 from flowbench.manifest import command_line, installed_versions
 
+LOCK = ".lock"
 #: Batches that are fetched ahead of time.
 PREFETCHED = 3
 #: Seconds between two saves: what a killed training loses, and with it the time to write one.
@@ -77,7 +80,7 @@ def train(recipe: Recipe, settings: Settings, sources: Sources, options: TrainOp
         KeyboardInterrupt: After everything was saved.
     """
     # Networks and losses draw from torch's global generator (initial weights, dropout); the caller's is left alone.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _only_one(options.out):
         return _Training(recipe, settings, sources, options).run()
 
 
@@ -93,23 +96,26 @@ class _Training:
 
     def run(self) -> Checkpoint:
         """Train every stage that is not finished."""
+        out = self.options.out
         if self.state.finished:
-            self.remark(f"{self.options.out} is already trained; nothing was done.")
-            return Checkpoint.open(self.options.out)
-        self.facts = self.recipe.facts(self.settings.config, self.sources)
+            self.remark(f"{out} is already trained; nothing was done.")
+            return Checkpoint.open(out)
+        if self.state.tensors:
+            self.facts = Checkpoint.open(out).facts
+        else:
+            # Through JSON, so that a training that goes on sees exactly what it saw before.
+            self.facts = json.loads(json.dumps(self.recipe.facts(self.settings.config, self.sources)))
+        self.demonstrations = self.recipe.demonstrations(self.sources)
         self._build()
-        self.options.out.mkdir(parents=True, exist_ok=True)
         plan = self.options.rollouts
-        self.rollouts = Rollouts(plan, self.options.out) if plan else None
-        stages = list(self.settings.stages)
+        self.rollouts = Rollouts(plan, out) if plan else None
         try:
-            with self._catch_interrupts():
-                for index in range(self.state.stage, len(stages)):
-                    _Stage(self, index).run()
+            for index in range(self.state.stage, len(self.settings.stages)):
+                _Stage(self, index).run()
         finally:
             if self.rollouts:
                 self.rollouts.stop()
-        return Checkpoint.open(self.options.out)
+        return Checkpoint.open(out)
 
     def _build(self) -> None:
         torch.manual_seed(stream_seed(self.options.seed, "weights"))
@@ -156,7 +162,7 @@ class _Training:
             "seconds": round(self.seconds(), 1),
             "metrics": state.metrics,
             **{name: value for name, value in state.identity.items() if name not in ("recipe", "preset", "config")},
-            "demonstrations": self.recipe.demonstrations(self.sources),
+            "demonstrations": self.demonstrations,
             "device": device_name(self.device),
             "threads": torch.get_num_threads(),
             "command": command_line(),
@@ -172,7 +178,7 @@ class _Training:
             tqdm.write(text)
 
     @contextmanager
-    def _catch_interrupts(self) -> Iterator[None]:
+    def interrupts_wait(self) -> Iterator[None]:
         """Let Ctrl-C and a scheduler's SIGTERM wait for the end of the step; a second one does not wait."""
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -278,30 +284,31 @@ class _Stage:
         log_every = max(1, min(50, config.steps // 100))
         saved = time.monotonic()
         mark_s, mark_step = saved, state.step
-        for step, batch in fetched(self.data, order, state.step + 1, config.steps, self.device):
-            self._step(step, batch)
-            state.step = step
-            save_now = False
-            if step % log_every == 0 or step == config.steps:
-                self._log(step, count=step - (step - 1) // log_every * log_every)
-                now = time.monotonic()
-                self.log.rate(step, (step - mark_step) / max(now - mark_s, 1e-9))
-                mark_s, mark_step = now, step
-            if self.held_out is not None and (step % config.validate_every == 0 or step == config.steps):
-                self._note(step, self._validate())
-            if self.last and self.training.rollouts:
-                save_now = self._collect_rollouts(wait=False)
-                if self.training.rollouts.due(step) and step < config.steps:
-                    save_now |= self._collect_rollouts(wait=True)
-                    self._start_rollouts()
-            interrupted = self.training.interrupted
-            if save_now or interrupted or time.monotonic() - saved > self.options.save_every_s:
-                self._save()
-                saved = time.monotonic()
-            if interrupted:
-                raise KeyboardInterrupt
-            if self._out_of_time():
-                break
+        with self.training.interrupts_wait():
+            for step, batch in fetched(self.data, order, state.step + 1, config.steps, self.device):
+                self._step(step, batch)
+                state.step = step
+                save_now = step == config.steps
+                if step % log_every == 0 or step == config.steps:
+                    self._log(step, count=step - (step - 1) // log_every * log_every)
+                    now = time.monotonic()
+                    self.log.rate(step, (step - mark_step) / max(now - mark_s, 1e-9))
+                    mark_s, mark_step = now, step
+                if self.held_out is not None and (step % config.validate_every == 0 or step == config.steps):
+                    self._note(step, self._validate())
+                if self.last and self.training.rollouts:
+                    save_now |= self._collect_rollouts(wait=False)
+                    if self.training.rollouts.due(step) and step < config.steps:
+                        save_now |= self._collect_rollouts(wait=True)
+                        self._start_rollouts()
+                stop = self.training.interrupted or self._out_of_time()
+                if save_now or stop or time.monotonic() - saved > self.options.save_every_s:
+                    self._save()
+                    saved = time.monotonic()
+                if self.training.interrupted:
+                    raise KeyboardInterrupt
+                if stop:
+                    break
 
     def _step(self, step: int, batch: Batch) -> None:
         moment = self._moment(step, training=True)
@@ -361,11 +368,16 @@ class _Stage:
 
     def _start_rollouts(self) -> None:
         rollouts = self.training.rollouts
+        if self.training.interrupted:
+            return
         rollouts.start(self.state.step, self.training.write_checkpoint(rollouts.folder(self.state.step)).folder)
 
     def _collect_rollouts(self, *, wait: bool) -> bool:
         """Take in what rollouts found; return whether they had finished."""
-        found = self.training.rollouts.outcome(wait=wait)
+        rollouts = self.training.rollouts
+        while wait and rollouts.running and not self.training.interrupted:
+            time.sleep(0.2)
+        found = rollouts.outcome()
         if found is None:
             return False
         if found.success is None:
@@ -374,7 +386,7 @@ class _Stage:
         self._note(found.step, {"success": found.success})
         if self.state.best_success is None or found.success > self.state.best_success:
             self.state.best_success = found.success
-            self.training.rollouts.keep_best(found)
+            rollouts.keep_best(found)
         return True
 
     def _roll_out_at_the_end(self) -> None:
@@ -478,6 +490,25 @@ def _average(averaged: torch.nn.Module, model: torch.nn.Module, decay: float) ->
 
 def _copy_weights(target: torch.nn.Module, source: torch.nn.Module) -> None:
     target.load_state_dict(source.state_dict())
+
+
+@contextmanager
+def _only_one(out: Path) -> Iterator[None]:
+    """Keep other processes out of a training's folder.
+
+    Raises:
+        BadValue: If one is there, or the folder cannot be made.
+    """
+    lock = FileLock(out / LOCK, timeout=0)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise BadValue(f"Another process is training in --out {out}. Wait for it, or name another folder.") from None
+    except OSError as error:
+        raise BadValue(f"--out {out} cannot be written: {error.strerror or error}.") from error
+    with lock:
+        yield
 
 
 def _opened_state(recipe: Recipe, settings: Settings, sources: Sources, options: TrainOptions) -> TrainingState:

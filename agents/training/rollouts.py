@@ -82,12 +82,16 @@ class Rollouts:
             )
         self._step = step
 
-    def outcome(self, *, wait: bool) -> Outcome | None:
-        """Return what the running trial found; None if there is none, or it is not finished and `wait` is false."""
-        if self._process is None or (not wait and self._process.poll() is None):
+    @property
+    def running(self) -> bool:
+        """Whether a trial is under way."""
+        return self._process is not None and self._process.poll() is None
+
+    def outcome(self) -> Outcome | None:
+        """Return what the last trial found, once; None if there is none, or it is still running."""
+        if self._process is None or self.running:
             return None
-        code = self._process.wait()
-        self._process = None
+        code, self._process = self._process.returncode, None
         step, folder = self._step, self.folder(self._step)
         try:
             results = ResultStore.read(self._run(step)).results if code == 0 else ()
@@ -110,7 +114,7 @@ class Rollouts:
 
     def stop(self) -> None:
         """End a trial that is still running."""
-        if self._process is not None and self._process.poll() is None:
+        if self.running:
             self._process.terminate()
             self._process.wait()
 

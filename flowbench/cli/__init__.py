@@ -85,6 +85,9 @@ def cli() -> None:
     Demonstrations:
       flowbench collect --suite metaworld11 --episodes 5 --cameras corner,corner2 --out d.h5
       flowbench data info d.h5
+    Learned agents:
+      flowbench train --agent bc --suite metaworld11 --data d.h5 --out bc
+      flowbench eval --agent bc --checkpoint bc --suite metaworld11
 
     Exit codes: 0 done, 1 a run failed, 2 wrong usage, 5 more error episodes than --max-errors, 130 interrupted (resumable).
     """

@@ -192,6 +192,25 @@ def test_rollouts_run_beside_the_training_and_the_best_is_kept(train_toy, tmp_pa
     assert checkpoint.weights_sha256 == train_toy("alone").weights_sha256, "rollouts change nothing"
 
 
+def test_ctrl_c_does_not_wait_for_rollouts(settings, sources, tmp_path, monkeypatch):
+    """The rollouts of step 10 are still running when those of step 20 are due, and the user has had enough."""
+    import os
+    import signal
+
+    original = BCRecipe.loss
+
+    def interrupting(self, model, batch, moment):
+        if moment.step == 20 and moment.training:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, model, batch, moment)
+
+    monkeypatch.setattr(BCRecipe, "loss", interrupting)
+    plan = RolloutPlan(10, "toy", "trained", ("--tasks", "lift", "--seeds", "0-9999", "--workers", "0"))
+    with pytest.raises(KeyboardInterrupt):
+        train(BCRecipe(), settings, sources, TrainOptions(tmp_path / "out", progress=False, rollouts=plan))
+    assert TrainingState.load(tmp_path / "out").step == 20
+
+
 def test_rollouts_that_fail_are_said_and_the_training_goes_on(train_toy, capsys, tmp_path):
     checkpoint = train_toy(rollouts=RolloutPlan(30, "toy", "no-such-agent"), progress=True)
     assert checkpoint.training["finished"]

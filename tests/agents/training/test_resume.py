@@ -12,9 +12,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from filelock import FileLock  # noqa: E402
+
 from flowbench.agents.bc.recipe import BCRecipe  # noqa: E402
 from flowbench.agents.training.checkpoint import Checkpoint, CheckpointError  # noqa: E402
-from flowbench.agents.training.loop import TrainOptions, train  # noqa: E402
+from flowbench.agents.training.loop import LOCK, TrainOptions, train  # noqa: E402
 from flowbench.agents.training.presets import load_settings  # noqa: E402
 from flowbench.agents.training.state import DataOrder, TrainingState  # noqa: E402
 from flowbench.errors import BadValue  # noqa: E402
@@ -139,6 +141,24 @@ def test_another_training_in_the_same_folder_is_refused(train_toy, settings, sou
         train_toy(seed=1)
     with pytest.raises(BadValue, match="already holds a training. Leave out --no-resume, or name another folder."):
         train_toy(resume=False)
+
+
+def test_two_processes_do_not_train_in_one_folder(train_toy, tmp_path):
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / LOCK), pytest.raises(BadValue) as refused:
+        train_toy()
+    assert str(refused.value) == (
+        f"Another process is training in --out {tmp_path / 'out'}. Wait for it, or name another folder."
+    )
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadValue, match=r"--out .*file cannot be written: File exists."):
+        train_toy("file")
+
+
+def test_a_training_that_goes_on_knows_what_it_knew_and_does_not_ask_again(train_toy, tmp_path, monkeypatch):
+    train_toy("cut", time_limit_s=1e-9)
+    monkeypatch.setattr(BCRecipe, "facts", lambda *_: pytest.fail("asked again"))
+    assert train_toy("cut").training["finished"]
 
 
 def test_a_damaged_state_is_named(train_toy, tmp_path):
