@@ -86,7 +86,7 @@ class AvdcAgent:
         variant: Literal["full", "no-replan", "flow"] = "full",
         faithful: bool = True,
         masks: str = GROUND_TRUTH,
-        crop: int | None = 128,
+        crop: int | Literal["published"] | None = "published",
         max_replans: int | None = None,
         flow_noise_px: float | None = None,
         flow_checkpoint: str | None = None,
@@ -107,7 +107,7 @@ class AvdcAgent:
             faithful: Whether `rule=paper` keeps the accidents of the published code.
             masks: `ground-truth` segmentation, or `package.module:function`, a `Masker`.
             crop: Side in pixels of the square in the middle of the image that flow is read in; null reads all that a plan
-                shows. AVDC's videos show 128 of 320x240.
+                shows; `published` is what AVDC's videos show, 128 of Meta-World's 320x240 and all of any other image.
             max_replans: Plans after the first; None takes AVDC's 5, or 0 for `no-replan`.
             flow_noise_px: About how wrong the flow is, pixels; the robust solver trusts points accordingly. None takes 0.05 for
                 exact flow and 0.5 for estimated.

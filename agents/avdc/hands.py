@@ -19,12 +19,17 @@ class Hand:
         open_effort: Value of the gripper component that opens it.
         close_effort: Value that closes it.
         lowest_m: Height below which the hand cannot go, world metres; -inf where nothing is known.
+        down_m: How near the contact's height the hand has to come before it grasps or pushes (robust rule).
+        close_within_m: From which height above the contact it closes (robust rule); a hand that is quicker than its fingers
+            may start early, one that is slower must not.
     """
 
     units_per_m: float
     open_effort: float
     close_effort: float
     lowest_m: float = -np.inf
+    down_m: float = 0.01
+    close_within_m: float = 0.01
 
     def action(self, spec: ActionSpec, hand_world: np.ndarray, target_world: np.ndarray, close: bool) -> np.ndarray:
         """Return the (A,) action that moves the hand towards a (3,) position in metres; rotation components are 0."""
@@ -38,11 +43,13 @@ class Hand:
 HANDS = {
     # `move(..., p=20.)` and an effort of 0.8 (AVDC's `MyPolicy_CL`); the mocap body's floor in the tasks that lift something
     # (`mocap_low` of metaworld 3.1.1; -0.15 in the faucet tasks).
-    "metaworld-xyz-gripper": Hand(units_per_m=20.0, open_effort=-0.8, close_effort=0.8, lowest_m=0.05),
+    "metaworld-xyz-gripper": Hand(
+        20.0, open_effort=-0.8, close_effort=0.8, lowest_m=0.05, down_m=0.03, close_within_m=0.05
+    ),
     # OSC_POSE moves its goal by 5 cm per unit; the arm lags behind, so the same gain as above neither creeps nor overshoots.
-    "libero-osc-pose": Hand(units_per_m=20.0, open_effort=-1.0, close_effort=1.0),
+    "libero-osc-pose": Hand(20.0, open_effort=-1.0, close_effort=1.0),
     # `STEP_M` of the toy is 2.5 cm.
-    "toy-xyz-gripper": Hand(units_per_m=40.0, open_effort=-1.0, close_effort=1.0, lowest_m=0.01),
+    "toy-xyz-gripper": Hand(40.0, open_effort=-1.0, close_effort=1.0, lowest_m=0.01),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,8 @@ EXACT_MOTION = "exact-motion"
 #: About how wrong flow is in pixels of the frames, by estimator; of exact flow, what interpolating between pixels adds.
 NOISE_PX = {EXACT: 0.05}
 DEFAULT_NOISE_PX = 0.5
+#: What AVDC's videos show of an image of (width, height): `T.CenterCrop((128, 128))` in Meta-World (`mypolicy.py`).
+PUBLISHED_CROPS = {(320, 240): 128}
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,15 @@ class PlanFlow:
 
     Attributes:
         name: `exact`, `exact-motion`, or the name of an estimator.
-        crop_px: Side of the square in the middle of the image that plans are reduced to; None keeps what they show.
+        crop_px: Side of the square in the middle of the image that plans are reduced to; None keeps what they show, and
+            `published` looks the image's size up in `PUBLISHED_CROPS`.
         device: Where an estimator runs.
         checkpoint: Weights of an estimator; None takes its default.
         both_ways: Whether the way back is computed.
     """
 
     name: str
-    crop_px: int | None = None
+    crop_px: int | Literal["published"] | None = None
     device: str = "cpu"
     checkpoint: str | None = None
     both_ways: bool = True
@@ -67,8 +70,9 @@ class FlowReader:
 
     def window(self, plan: Plan, camera: CameraParams) -> Window:
         """Return the part of the image in which the flow of a plan is known."""
-        side = self.settings.crop_px
-        shown = plan.window
+        side, shown = self.settings.crop_px, plan.window
+        if side == "published":
+            side = PUBLISHED_CROPS.get((camera.width, camera.height))
         if side is None or (shown.width <= side and shown.height <= side):
             return shown
         width, height = min(side, shown.width), min(side, shown.height)

@@ -6,7 +6,7 @@ and differ in how they decide what is a grasp, where a push starts, and what hap
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -163,11 +163,9 @@ def published_mode(path_world: np.ndarray, threshold_m: float = 0.10) -> Mode:
 class RobustConstants(RuleConstants):
     """Numbers of the robust rule; measured on metaworld11 with exact motion (docs/agents.md has the table).
 
-    `close_within_m` must not be smaller than `down_m`: a hand that arrives open would close while it lifts.
+    How near is near enough (`down_m`, `close_within_m`) is the hand's own.
     """
 
-    down_m: float = 0.03
-    close_within_m: float = 0.05
     #: Net rise of the contact point that makes a plan a grasp. It separates all eleven tasks.
     lift_m: float = 0.05
     #: A path that goes less than this sideways, and more than that up or down, has no direction to step back from.
@@ -189,7 +187,7 @@ class RobustRule:
     """
 
     def __init__(self, hand: Hand, *, constants: RobustConstants | None = None) -> None:
-        self.constants = constants or RobustConstants()
+        self.constants = replace(constants or RobustConstants(), down_m=hand.down_m, close_within_m=hand.close_within_m)
         self.mode: Mode | None = None
         self._hand = hand
         self._last_hand = np.zeros(3)
