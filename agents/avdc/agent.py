@@ -34,7 +34,7 @@ from flowbench.agents.planning import Plan, Planner, make_planner
 from flowbench.agents.planning.cache import CachedPlanner
 from flowbench.agents.planning.oracle import OraclePlanner
 from flowbench.camera import CameraParams
-from flowbench.errors import AgentError, BadValue, unknown_name
+from flowbench.errors import AgentError, BadValue, missing_extra, unknown_name
 from flowbench.observation import Observation
 from flowbench.plan_recording import RecordedPlan
 from flowbench.suite import load_object
@@ -124,6 +124,10 @@ class AvdcAgent:
         for name, value, allowed in (("rule", rule, RULES), ("variant", variant, VARIANTS)):
             if value not in allowed:
                 raise unknown_name(name, str(value), allowed, "Agent avdc")
+        try:
+            import cv2  # noqa: F401
+        except ImportError as error:
+            raise missing_extra("Agent avdc", "agents", error) from error
         solver = solver or ("paper-fast" if rule == "paper" else "robust")
         if solver not in SOLVERS:
             raise unknown_name("solver", solver, SOLVERS, "Agent avdc")
