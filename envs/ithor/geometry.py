@@ -41,14 +41,17 @@ def camera_to_world(position: Mapping[str, float], yaw_deg: float, horizon_deg: 
         yaw_deg: The agent's direction: clockwise seen from above, from Unity's +z.
         horizon_deg: How far the camera looks down.
     """
-    yaw, horizon = math.radians(yaw_deg), math.radians(horizon_deg)
-    right = np.array([math.cos(yaw), -math.sin(yaw), 0.0])
-    level = math.cos(horizon)
-    forward = np.array([math.sin(yaw) * level, math.cos(yaw) * level, -math.sin(horizon)])
-    pose = np.eye(4)
-    pose[:3, :3] = np.stack([right, np.cross(forward, right), forward], axis=1)
-    pose[:3, 3] = to_world(position)
-    return pose
+    cosine, sine = math.cos(math.radians(yaw_deg)), math.sin(math.radians(yaw_deg))
+    level, down = math.cos(math.radians(horizon_deg)), math.sin(math.radians(horizon_deg))
+    # Columns: right, down and forward in the picture, and the place.
+    return np.array(
+        [
+            [cosine, -sine * down, sine * level, position["x"]],
+            [-sine, -cosine * down, cosine * level, position["z"]],
+            [0.0, -level, -down, position["y"]],
+            [0.0, 0.0, 0.0, 1.0],
+        ]
+    )
 
 
 def unity_pose(pose: np.ndarray) -> UnityPose:

@@ -165,9 +165,10 @@ class IthorSimulator:
 
     def view(self, name: str) -> View:
         """See `Simulator.view`."""
-        pose = self.pose
-        position = self._event.metadata["cameraPosition"]
-        return View(camera_to_world(position, pose.yaw_deg, pose.horizon_deg), FOVY_DEG, mounted=True)
+        if self._view is None:
+            pose, position = self.pose, self._event.metadata["cameraPosition"]
+            self._view = View(camera_to_world(position, pose.yaw_deg, pose.horizon_deg), FOVY_DEG, mounted=True)
+        return self._view
 
     @property
     def workspace_center_world(self) -> np.ndarray:
@@ -284,6 +285,7 @@ class IthorSimulator:
     def _see(self, event: Any) -> None:
         self._event = event
         self._own: Frame | None = None
+        self._view: View | None = None
 
     def _own_pictures(self, ids: bool) -> Frame:
         """Return what the agent sees, from the last answer if it shows it."""

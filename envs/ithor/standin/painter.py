@@ -49,14 +49,14 @@ class Eye(NamedTuple):
 
     def axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the (3,) right, up and forward directions in MuJoCo's axes."""
-        yaw, pitch, roll = np.radians([self.yaw_deg, self.pitch_deg, self.roll_deg])
-        forward = np.array([math.sin(yaw) * math.cos(pitch), math.cos(yaw) * math.cos(pitch), -math.sin(pitch)])
-        level = np.array([math.cos(yaw), -math.sin(yaw), 0.0])
-        upright = np.cross(level, forward)
+        yaw, pitch, roll = (math.radians(angle) for angle in (self.yaw_deg, self.pitch_deg, self.roll_deg))
+        cosine, sine, level, down = math.cos(yaw), math.sin(yaw), math.cos(pitch), math.sin(pitch)
+        forward = np.array([sine * level, cosine * level, -down])
+        across, upright = np.array([cosine, -sine, 0.0]), np.array([sine * down, cosine * down, level])
         # Unity turns its x axis towards its y axis.
         return (
-            math.cos(roll) * level + math.sin(roll) * upright,
-            math.cos(roll) * upright - math.sin(roll) * level,
+            math.cos(roll) * across + math.sin(roll) * upright,
+            math.cos(roll) * upright - math.sin(roll) * across,
             forward,
         )
 

@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgpack
@@ -360,7 +361,7 @@ class Player:
         method = ACTIONS.get(name)
         if method is None:
             raise Refused(f"Invalid action: {name}. This player knows {', '.join(sorted(ACTIONS))}.", "InvalidAction")
-        signature = inspect.signature(method)
+        signature = _signature(method)
         arguments = {key: value for key, value in message.items() if key not in _COMMON or key in signature.parameters}
         try:
             signature.bind(self, **arguments)
@@ -462,6 +463,10 @@ class Player:
             "thirdPartyCameras": cameras if shows else [],
             "colors": self._world.painter.colors if shows and ids else None,
         }
+
+
+#: Looking a function's arguments up takes longer than a step.
+_signature = cache(inspect.signature)
 
 
 def _camera(position: dict[str, float], rotation: dict[str, float], fov_deg: float) -> Eye:
