@@ -1,6 +1,7 @@
 """Actions that are one of a few, and episodes that end when the agent says so: the whole way, without a simulator."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -65,15 +66,15 @@ class GoesRight:
 @pytest.fixture
 def installed(monkeypatch):
     """Let the suite be found by name."""
-    find = registry.get_suite.__wrapped__
+    entries_of = registry.entries_of
 
-    def get_suite(name):
-        return STEPS if name == "toy-steps" else find(name)
+    def with_steps(group):
+        entry = SimpleNamespace(load=lambda: STEPS, value="here")
+        return {**entries_of(group), **({"toy-steps": entry} if group == registry.SUITE_GROUP else {})}
 
-    for module in ("flowbench.spec", "flowbench.runner", "flowbench.data.collect", "flowbench.data.demo_runner",
-                   "flowbench.registry", "flowbench.data.replay", "flowbench.data.info"):  # fmt: skip
-        monkeypatch.setattr(f"{module}.get_suite", get_suite)
-    return STEPS
+    monkeypatch.setattr(registry, "entries_of", with_steps)
+    yield
+    registry.get_suite.cache_clear()
 
 
 # --- the action spec
