@@ -22,6 +22,7 @@ from flowbench.agents.video_diffusion.planner import VideoDiffusionPlanner
 from flowbench.camera import CameraParams, CameraPose
 from flowbench.errors import AgentError, BadValue, unknown_name
 from flowbench.observation import Observation
+from flowbench.plan_recording import RecordedPlan
 from flowbench.task import Task
 
 MODES = ("replan", "open-loop")
@@ -91,6 +92,8 @@ class UniPiAgent(CheckpointAgent):
             action_convention=facts["action_convention"],
         )
         self.needs = replace(needs, privileged=made.needs.privileged)
+        #: Set by whoever wants to draw the plans.
+        self.record_plans = False
 
     def reset(self, task: Task, cameras: Mapping[str, CameraParams], seed: int) -> None:
         """Forget the plan.
@@ -104,7 +107,8 @@ class UniPiAgent(CheckpointAgent):
         self.planner.reset(task)
         self._seed = seed
         self.plan: Plan | None = None
-        self._plans = 0
+        self._plans = self._steps = 0
+        self._recorded: list[RecordedPlan] = []
         self._metrics = {"planning_s": 0.0, "model_calls": 0.0}
         self._rest: np.ndarray | None = None
 
@@ -115,6 +119,7 @@ class UniPiAgent(CheckpointAgent):
         if self.plan is None:
             self._imagine(observation)
         seen = self._fit(observation.rgb())
+        self._steps += 1
         actions, reached = self._ask(seen[None], self._pictures[self._index][None])
         self._pursued += 1
         patience = np.inf if self._faithful else PATIENCE * self.checkpoint.facts["steps_per_picture"]
@@ -126,6 +131,10 @@ class UniPiAgent(CheckpointAgent):
         """Return what the episode cost so far: numbers that become columns of the results."""
         costs = {name: round(value, 4) for name, value in self._metrics.items()}
         return {"plans": self._plans, "replans": max(0, self._plans - 1), **costs}
+
+    def recorded_plans(self) -> list[RecordedPlan]:
+        """Return what was imagined since the last `reset`; empty unless plans are recorded."""
+        return self._recorded
 
     def _go_on(self, observation: Observation) -> None:
         """Pursue the next picture, or a new plan after the last; when plans are used up, the last picture is held."""
@@ -142,6 +151,8 @@ class UniPiAgent(CheckpointAgent):
         self._metrics["planning_s"] += self.plan.seconds
         self._metrics["model_calls"] += self.plan.model_calls
         self._pictures = self._shown(self.plan, observation.camera_params())
+        if self.record_plans:
+            self._recorded.append(RecordedPlan(self._steps, self.plan.frames, tuple(self.plan.window)))
         # AVDC's index starts at the present picture itself, so "reached" has to be said once before anything is pursued.
         self._index = 0 if self._faithful else 1
         self._pursued = 0
