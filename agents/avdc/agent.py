@@ -33,6 +33,7 @@ from flowbench.agents.geometry.tracking import FlowChain
 from flowbench.agents.planning import Plan, Planner, make_planner
 from flowbench.agents.planning.cache import CachedPlanner
 from flowbench.agents.planning.oracle import OraclePlanner
+from flowbench.agents.training.checkpoint import CONFIG, CheckpointAgent
 from flowbench.camera import CameraParams
 from flowbench.errors import AgentError, BadValue, missing_extra, unknown_name
 from flowbench.observation import Observation
@@ -171,6 +172,19 @@ class AvdcAgent:
         self.record_plans = False
         self.plans: list[PlanRecord] = []
 
+    @staticmethod
+    def checkpoint_files(checkpoint: str) -> tuple[Path, ...]:
+        """Return the files that determine what it does: of a trained planner, or all that is there (demonstrations)."""
+        if not _holds_demonstrations(checkpoint):
+            return CheckpointAgent.checkpoint_files(checkpoint)
+        path = Path(checkpoint)
+        return tuple(sorted(file for file in path.rglob("*") if file.is_file())) if path.is_dir() else (path,)
+
+    @staticmethod
+    def describe_checkpoint(checkpoint: str) -> str:
+        """Return what a trained planner is and how it was trained, or where the demonstrations are."""
+        return checkpoint if _holds_demonstrations(checkpoint) else CheckpointAgent.describe_checkpoint(checkpoint)
+
     def reset(self, task: Task, cameras: Mapping[str, CameraParams], seed: int) -> None:
         """Forget the plan.
 
@@ -298,6 +312,12 @@ class AvdcAgent:
             constants = replace(RuleConstants(), **changes)
             return PublishedRule(self._hand, faithful=self._faithful, exact=exact, constants=constants)
         return RobustRule(self._hand, constants=replace(RobustConstants(), **changes))
+
+
+def _holds_demonstrations(checkpoint: str) -> bool:
+    """Return whether what is given to the planner is there, and is no trained one (`planner=retrieval`)."""
+    path = Path(checkpoint)
+    return path.exists() and not (path / CONFIG).is_file()
 
 
 def _true_motion(plan: Plan, mask: np.ndarray, points: ObjectPoints) -> ObjectMotion:
