@@ -222,7 +222,13 @@ class AvdcAgent:
                 record = self._plan(observation)
                 self.rule.take(record.path_world)
                 self.plans.append(replace(record, mode=self.rule.mode))
-            except (NoMotion, NoDirection, ObjectUnseen) as reason:
+            except ObjectUnseen as reason:
+                if isinstance(self.rule, RobustRule) and self.plans:
+                    # The hand is in the way, more often than not.
+                    self.rule.see_nothing(hand_world)
+                else:
+                    self.gave_up = str(reason)
+            except (NoMotion, NoDirection) as reason:
                 self.gave_up = str(reason)
         self._steps += 1
         if self.gave_up:

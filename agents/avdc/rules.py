@@ -174,6 +174,8 @@ class RobustConstants(RuleConstants):
     floor_margin_m: float = 0.01
     #: Steps that the fingers get to close.
     dwell_steps: int = 10
+    #: How far the hand goes up before a new plan.
+    retreat_m: float = 0.15
 
 
 class RobustRule:
@@ -183,7 +185,7 @@ class RobustRule:
     the plan, decided anew for each plan (hammer 0 to 100 %); a grasp is approached again after each replan (assembly 67 to
     100); no step back for pushes that go straight up or down (button-press-topdown 56 to 100, with a contact in the object's
     middle); heights are kept within the hand's reach (hammer 33 to 100, after the contact had moved to the middle); fingers
-    get time to close.
+    get time to close; before it looks again, the hand opens and goes up, out of what it wants to see.
     """
 
     def __init__(self, hand: Hand, *, constants: RobustConstants | None = None) -> None:
@@ -193,8 +195,9 @@ class RobustRule:
         self._last_hand = np.zeros(3)
         self._plans = 0
         self._countdown = 0
-        self._phase: Literal["approach", "dwell", "follow"] = "approach"
+        self._phase: Literal["approach", "dwell", "follow", "retreat"] = "approach"
         self._dwell_left = 0
+        self._away = np.zeros(3)
 
     def wants_plan(self, hand_world: np.ndarray) -> bool:
         """Notice whether the hand moved, and say whether a new plan is due. Called once per step, before `command`."""
@@ -204,7 +207,23 @@ class RobustRule:
         if np.linalg.norm(hand_world - self._last_hand) < self.constants.still_m:
             self._countdown -= 1
         self._last_hand = hand_world
-        return self._countdown <= 0 and self._plans <= self.constants.max_replans
+        if self._plans > self.constants.max_replans:
+            return False
+        if self._phase == "retreat":
+            return self._countdown <= 0 or np.linalg.norm(hand_world - self._away) < self.constants.aligned_m
+        if self._countdown <= 0:
+            self._retreat(hand_world)
+        return False
+
+    def see_nothing(self, hand_world: np.ndarray) -> None:
+        """Answer a look that did not show the object: use it up, and get out of the way."""
+        self._plans += 1
+        self._retreat(hand_world)
+
+    def _retreat(self, hand_world: np.ndarray) -> None:
+        self._phase = "retreat"
+        self._countdown = self.constants.timeout_steps
+        self._away = hand_world + [0, 0, self.constants.retreat_m]
 
     def take(self, path_world: np.ndarray) -> None:
         """Adopt a plan: (T, 3) positions of the contact point, metres."""
@@ -225,6 +244,8 @@ class RobustRule:
 
     def command(self, hand_world: np.ndarray) -> Command:
         """Return what to do now."""
+        if self._phase == "retreat":
+            return Command(self._away, close=False)
         target = self._target(hand_world)
         near = abs(hand_world[2] - self._contact[2]) < self.constants.close_within_m
         return Command(target, bool(self._phase != "approach" or self.mode == "push" or near))

@@ -60,7 +60,7 @@ class TrackingRules:
         wanted_points: Enough points to trust no worse ones.
         min_points: With fewer, the object goes on as it last moved, slower with every link.
         momentum: What is left of its motion from one such link to the next. What disappears is mostly held or hidden by a hand
-            that is about to stop: 0.6 misses the last subgoal by 16 mm at the third quartile, 1 and 0 by 23 mm.
+            that is about to stop: 0.6 misses the last subgoal by 16 mm at the third quartile, 1 and 0 do by 23 mm.
         prior: How an object is expected to move in one link.
     """
 
@@ -70,7 +70,7 @@ class TrackingRules:
     wanted_points: int = 12
     min_points: int = 6
     momentum: float = 0.6
-    prior: MotionPrior | None = MotionPrior(turn_rad=0.5, step_m=0.1, noise_px=0.03)
+    prior: MotionPrior | None = MotionPrior(turn_rad=0.5, step_m=0.1, noise_px=0.05)
 
     @classmethod
     def for_noise(cls, noise_px: float) -> TrackingRules:
