@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("ai2thor", reason="iTHOR: pip install 'flowbench[ithor]'")
+
 from flowbench.envs.ithor import client as client_module
 from flowbench.envs.ithor.client import ThorClient
 from flowbench.envs.ithor.players import PlayerCommand, TimeLimits, commit_id, find_player, find_standin, find_unity

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("ai2thor", reason="iTHOR: pip install 'flowbench[ithor]'")
+
 from flowbench.store import ResultStore
 
 KILLS = 10

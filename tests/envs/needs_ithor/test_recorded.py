@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+pytest.importorskip("ai2thor", reason="iTHOR: pip install 'flowbench[ithor]'")
 pytest.importorskip("procthor", reason="the record of iTHOR's rooms: pip install 'flowbench[ithor-recorded]'")
 
 import msgpack

@@ -7,6 +7,8 @@ import gymnasium
 import numpy as np
 import pytest
 
+pytest.importorskip("ai2thor", reason="iTHOR: pip install 'flowbench[ithor]'")
+
 import flowbench
 from flowbench.agents.scripted import ScriptedAgent
 from flowbench.camera import CameraOffset, CameraPose

@@ -4,6 +4,9 @@ import math
 
 import numpy as np
 import pytest
+
+pytest.importorskip("ai2thor", reason="iTHOR: pip install 'flowbench[ithor]'")
+
 from ai2thor.controller import Controller
 
 from flowbench.envs.ithor.players import find_standin
@@ -213,3 +216,22 @@ def test_all_rooms_have_names_and_avdcs_are_among_them():
 def test_all_120_rooms_can_be_furnished():
     for scene in SCENES:
         assert len(make_room(scene).things) >= 18
+
+
+def test_leaving_out_what_is_outside_the_picture_changes_no_pixel(opengl, monkeypatch):
+    from flowbench.envs.ithor.standin.painter import Canvas, Eye, Painter
+
+    canvas, rng = Canvas(96, 64), np.random.default_rng(0)
+    painter = Painter(make_room(SOME[0]))
+    eyes = [
+        Eye(tuple(rng.uniform([-2, 0.3, -2], [2, 2.3, 2])), *rng.uniform(-60, 60, 3), rng.uniform(30, 110))
+        for _ in range(40)
+    ]
+    some = [painter.draw(canvas, eye, ids=True) for eye in eyes]
+    assert not painter._drawn.all()
+    everything = Painter(painter.room)
+    monkeypatch.setattr(Painter, "_leave_out", lambda *_: None)
+    for eye, one in zip(eyes, some, strict=True):
+        for picture, other in zip(one, everything.draw(canvas, eye, ids=True), strict=True):
+            np.testing.assert_array_equal(picture, other)
+    canvas.close()
