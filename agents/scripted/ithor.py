@@ -69,7 +69,9 @@ class IthorExpert:
             self._goals.discard(here)
             self._search()
         if here not in self._distances:
-            raise AgentError(f"no pose that sees the target of {observation.instruction!r} can be walked to from {here}")
+            raise AgentError(
+                f"no pose that sees the target of {observation.instruction!r} can be walked to from {here}"
+            )
         choice, there = min(self._steps(here), key=lambda step: self._distances.get(step[1], math.inf))
         self._before = here if choice == self._ahead else None
         return np.array([choice])

@@ -250,7 +250,8 @@ def _geom(thing: Thing, block: Block, center: np.ndarray, half: np.ndarray) -> s
     shape = block.shape
     size = {"box": half[TO_MUJOCO], "cylinder": half[:2], "sphere": half[:1]}[shape]
     # Unity's yaw is clockwise and MuJoCo's counter-clockwise.
-    return f'<geom type="{shape}" pos="{_text(center[TO_MUJOCO])}" size="{_text(size)}" euler="0 0 {-thing.yaw_deg}" material="{block.material}"/>'  # fmt: skip # noqa: E501
+    placed = f'pos="{_text(center[TO_MUJOCO])}" size="{_text(size)}" euler="0 0 {-thing.yaw_deg}"'
+    return f'<geom type="{shape}" {placed} material="{block.material}"/>'
 
 
 def _plane(thing: Thing, center: np.ndarray, half: np.ndarray) -> str:
