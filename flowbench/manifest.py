@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from flowbench.errors import BadValue, StoreError
+from flowbench.errors import BadValue, FlowBenchError, StoreError
 from flowbench.registry import agent_class, get_suite
 from flowbench.spec import EvalSpec
 from flowbench.suite import load_object
@@ -140,7 +140,10 @@ def installed_versions() -> dict[str, str]:
 
 def _content_versions(suite: str) -> dict[str, str]:
     """Return the versions of what a suite uses besides packages."""
-    location = get_suite(suite).content_versions
+    try:
+        location = get_suite(suite).content_versions
+    except FlowBenchError:  # a plug-in's suite that is not installed here, in a table of stored runs
+        return {}
     return dict(load_object(location)()) if location else {}
 
 
