@@ -23,8 +23,8 @@ EXPERTS = {
     "toy": "flowbench.agents.scripted.toy:ToyExpert",
     "metaworld": "flowbench.agents.scripted.metaworld:MetaWorldExpert",
     "libero": "flowbench.agents.scripted.libero.expert:LiberoExpert",
-    "calvin": "flowbench.agents.scripted.calvin.expert:CalvinExpert",
     "ithor": "flowbench.agents.scripted.ithor:IthorExpert",
+    "calvin": "flowbench.agents.scripted.calvin.expert:CalvinExpert",
 }
 
 
