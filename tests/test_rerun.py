@@ -137,13 +137,13 @@ def test_every_version_that_differs_is_warned_about(place):
     path = place / "r1" / "manifest.json"
     data = json.loads(path.read_text())
     now = data["versions"].pop("numpy")
-    data["versions"] |= {"scipy": "0.1", "ai2thor": "5.0"}
+    data["versions"] |= {"scipy": "0.1", "some-package": "5.0"}
     path.write_text(json.dumps(data))
     ran = flowbench("rerun", "r1", "--limit", 1, "--quiet", cwd=place)
     assert ran.returncode == 0
     assert f"Warning: Package numpy was not installed then and is {now} now." in ran.stderr
     assert "Warning: Package scipy was 0.1 then and is " in ran.stderr
-    assert "Warning: Package ai2thor was 5.0 then and is not installed now." in ran.stderr
+    assert "Warning: Package some-package was 5.0 then and is not installed now." in ran.stderr
 
 
 AGENT_WITH_CHECKPOINT = """
