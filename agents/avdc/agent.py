@@ -294,7 +294,7 @@ class AvdcAgent:
 
     def _points(self, mask: np.ndarray, known: np.ndarray, depth_m: np.ndarray, camera: CameraParams) -> ObjectPoints:
         if self._solver == "robust":
-            points = surface_points(mask, known, depth_m, camera, self._rng)
+            points = surface_points(mask, known, depth_m, camera, self._rng, palm_m=self._hand.palm_m)
         else:
             points = published_points(mask, depth_m, camera, self._rng, faithful=self._faithful)
         return points

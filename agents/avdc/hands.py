@@ -19,6 +19,7 @@ class Hand:
         open_effort: Value of the gripper component that opens it.
         close_effort: Value that closes it.
         lowest_m: Height below which the hand cannot go, world metres; -inf where nothing is known.
+        palm_m: Height of the palm above the hand's position: an object that sticks out farther above the contact is in its way.
         down_m: How near the contact's height the hand has to come before it grasps or pushes (robust rule).
         close_within_m: From which height above the contact it closes (robust rule); a hand that is quicker than its fingers
             may start early, one that is slower must not.
@@ -28,6 +29,7 @@ class Hand:
     open_effort: float
     close_effort: float
     lowest_m: float = -np.inf
+    palm_m: float = np.inf
     down_m: float = 0.01
     close_within_m: float = 0.01
 
@@ -47,7 +49,8 @@ HANDS = {
         20.0, open_effort=-0.8, close_effort=0.8, lowest_m=0.05, down_m=0.03, close_within_m=0.05
     ),
     # OSC_POSE moves its goal by 5 cm per unit; the arm lags behind, so the same gain as above neither creeps nor overshoots.
-    "libero-osc-pose": Hand(20.0, open_effort=-1.0, close_effort=1.0),
+    # The Panda's palm begins 3.1 cm above the grip site.
+    "libero-osc-pose": Hand(20.0, open_effort=-1.0, close_effort=1.0, palm_m=0.025),
     # `STEP_M` of the toy is 2.5 cm.
     "toy-xyz-gripper": Hand(40.0, open_effort=-1.0, close_effort=1.0, lowest_m=0.01),
 }

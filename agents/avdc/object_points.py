@@ -86,7 +86,13 @@ def published_points(
 
 
 def surface_points(
-    mask: np.ndarray, known: np.ndarray, depth_m: np.ndarray, camera: CameraParams, rng: np.random.Generator
+    mask: np.ndarray,
+    known: np.ndarray,
+    depth_m: np.ndarray,
+    camera: CameraParams,
+    rng: np.random.Generator,
+    *,
+    palm_m: float = np.inf,
 ) -> ObjectPoints:
     """Take the object's own pixels, with the depth measured there, and meet it in its middle.
 
@@ -96,6 +102,7 @@ def surface_points(
         depth_m: (H, W) metres; 0 where nothing was hit.
         camera: Of all.
         rng: Draws among the pixels if there are more than enough.
+        palm_m: How far the object may stick out above the contact.
 
     Raises:
         ObjectUnseen: If the object is not seen.
@@ -110,7 +117,11 @@ def surface_points(
     if len(pixels) > POINTS:
         pixels = pixels[np.sort(rng.choice(len(pixels), POINTS, replace=False))]
     points_world = camera.unproject(pixels, sample_nearest(depth_m, pixels))
-    return ObjectPoints(pixels, points_world, _middle(points_world, camera.camera_to_world[:3, 3]))
+    contact_world = _middle(points_world, camera.camera_to_world[:3, 3])
+    # Of all but the few highest points, which may be something else's.
+    top_m = float(np.percentile(points_world[:, 2], 98))
+    contact_world[2] = max(contact_world[2], top_m - palm_m)
+    return ObjectPoints(pixels, points_world, contact_world)
 
 
 def _middle(points_world: np.ndarray, eye_world: np.ndarray) -> np.ndarray:
