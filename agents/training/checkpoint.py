@@ -124,25 +124,29 @@ class Checkpoint:
         except SafetensorError as error:
             raise CheckpointError(f"{path} is not a safetensors file: {error}.") from error
 
-    def fill(self, model: torch.nn.Module) -> None:
+    def fill(self, model: torch.nn.Module, part: str = "") -> None:
         """Fill in the weights of a network, and make it ready to be used: evaluation mode, no gradients.
+
+        Args:
+            model: The network.
+            part: Which part of the trained one it is: the name of the submodule; "" for all of it.
 
         Raises:
             CheckpointError: If the weights are damaged or do not fit the network.
         """
+        prefix = f"{part}." if part else ""
+        weights = {name.removeprefix(prefix): value for name, value in self.weights.items() if name.startswith(prefix)}
         expected = model.state_dict()
-        lacking = sorted(set(expected) - set(self.weights)) + sorted(set(self.weights) - set(expected))
-        shapes = [
-            name for name, value in self.weights.items() if name in expected and value.shape != expected[name].shape
-        ]
+        lacking = sorted(set(expected) - set(weights)) + sorted(set(weights) - set(expected))
+        shapes = [name for name, value in weights.items() if name in expected and value.shape != expected[name].shape]
         if lacking or shapes:
             name = (lacking or shapes)[0]
-            has, wants = (tuple(part[name].shape) if name in part else "nothing" for part in (self.weights, expected))
+            has, wants = (tuple(own[name].shape) if name in own else "nothing" for own in (weights, expected))
             raise CheckpointError(
-                f"The weights in {self.folder} do not fit the network that its {CONFIG} describes: at {name} the file has "
-                f"{has} and the network {wants}. It was written by another version of {self.recipe}, or edited."
+                f"The weights in {self.folder} do not fit the network that its {CONFIG} describes: at {prefix}{name} the file "
+                f"has {has} and the network {wants}. It was written by another version of {self.recipe}, or edited."
             )
-        model.load_state_dict(self.weights)
+        model.load_state_dict(weights)
         model.eval().requires_grad_(False)
 
     def check_task(self, task: Task, cameras: Iterable[str] = ()) -> None:

@@ -14,11 +14,13 @@ from flowbench.agent import Needs
 from flowbench.agents.nets.observation import to_float
 from flowbench.agents.planning import Plan, Planner, make_planner
 from flowbench.agents.planning.cache import CachedPlanner
-from flowbench.agents.training.checkpoint import Checkpoint, CheckpointAgent
+from flowbench.agents.training.checkpoint import Checkpoint, CheckpointAgent, make_config
 from flowbench.agents.training.devices import checked_device
 from flowbench.agents.training.images import ImageFit
-from flowbench.agents.unipi.model import UniPiConfig, UniPiNetwork
+from flowbench.agents.unipi.model import INVERSE_PART, InverseDynamics, UniPiConfig
+from flowbench.agents.video_diffusion.model import VideoDiffusionConfig
 from flowbench.agents.video_diffusion.planner import VideoDiffusionPlanner
+from flowbench.agents.video_diffusion.saved import VIDEO_FACT
 from flowbench.camera import CameraParams, CameraPose
 from flowbench.errors import AgentError, BadValue, unknown_name
 from flowbench.observation import Observation
@@ -73,10 +75,10 @@ class UniPiAgent(CheckpointAgent):
         self.checkpoint = Checkpoint.open(checkpoint, "unipi")
         self._mode, self._faithful, self._max_replans = mode, faithful, max_replans
         self._device = checked_device(device)
-        network = UniPiNetwork(self.checkpoint.config_as(UniPiConfig), self.checkpoint.facts)
-        self.checkpoint.fill(network)
-        self._inverse = network.inverse.to(self._device)
-        self._fit = network.video.config.fit
+        facts = self.checkpoint.facts
+        self._inverse = InverseDynamics(self.checkpoint.config_as(UniPiConfig), facts).to(self._device)
+        self.checkpoint.fill(self._inverse, INVERSE_PART)
+        self._fit = make_config(VideoDiffusionConfig, facts[VIDEO_FACT]).fit
         if planner is None:
             made: Planner = VideoDiffusionPlanner(self.checkpoint, device, **(planner_args or {}))
         else:
@@ -84,7 +86,6 @@ class UniPiAgent(CheckpointAgent):
         self.planner = made
         if plan_cache and made.identity:
             self.planner = CachedPlanner(made, None if plan_cache is True else Path(str(plan_cache)))
-        facts = self.checkpoint.facts
         needs = Needs(
             modalities=tuple(dict.fromkeys((*made.needs.modalities, "rgb", "calibration"))),
             image_size=tuple(facts["image_size"]),

@@ -25,6 +25,9 @@ from flowbench.agents.video_diffusion.model import VideoDiffusion, VideoDiffusio
 from flowbench.agents.video_diffusion.saved import VIDEO_FACT
 from flowbench.errors import BadValue
 
+#: Name of its part of the network, besides `VIDEO_PART`.
+INVERSE_PART = "inverse"
+
 
 @dataclass(frozen=True)
 class UniPiConfig(VideoDiffusionConfig):

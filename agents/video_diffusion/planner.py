@@ -184,4 +184,5 @@ def _resolved(precision: str, device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     # Without these instructions bf16 is emulated, and slower than float32.
-    return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", bool)  # torch 2.6 and later; False where it is not known
+    return "bf16" if has_amx() else "fp32"

@@ -10,7 +10,6 @@ views: no convolution, norm or attention copies its input. On a CPU that is half
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -22,8 +21,9 @@ from torch.nn import functional
 from flowbench.agents.video_diffusion.norm import group_norm
 from flowbench.errors import BadValue
 
-#: Groups of guided-diffusion's GroupNorm, `normalization` in its `nn.py`; fewer where the channels are no multiple.
-NORM_GROUPS = 32
+#: Groups of guided-diffusion's GroupNorm (`normalization` in its `nn.py`), and the least channels of one in the widths that
+#: it was used with. A norm of single channels would take away what the embedding adds to them.
+NORM_GROUPS, GROUP_CHANNELS = 32, 4
 
 
 class SpaceTimeUNet(nn.Module):
@@ -187,7 +187,7 @@ class _SpaceTimeNorm(nn.GroupNorm):
     """A group norm whose statistics are those of a whole clip, not of a frame."""
 
     def __init__(self, channels: int, frames: int) -> None:
-        super().__init__(math.gcd(NORM_GROUPS, channels), channels)
+        super().__init__(_groups(channels), channels)
         self.frames = frames
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
@@ -218,6 +218,18 @@ class _Block(nn.Module):
         return moved + self.residual(maps)
 
 
+def _groups(channels: int) -> int:
+    """Return into how many groups channels are normed: 32 from 128 channels on, fewer in narrower networks.
+
+    >>> [_groups(channels) for channels in (128, 160, 640, 96, 32, 8)]
+    [32, 32, 32, 16, 8, 2]
+    """
+    groups = NORM_GROUPS
+    while groups > 1 and (channels % groups or channels // groups < GROUP_CHANNELS):
+        groups //= 2
+    return groups
+
+
 def _attention(channels: int, head_width: int) -> Attention:
     """Return attention between the positions of each frame, with a group norm before and a residual around it."""
     if channels % head_width:
@@ -229,7 +241,7 @@ def _attention(channels: int, head_width: int) -> Attention:
         channels,
         heads=channels // head_width,
         dim_head=head_width,
-        norm_num_groups=math.gcd(NORM_GROUPS, channels),
+        norm_num_groups=_groups(channels),
         bias=True,
         residual_connection=True,
     )

@@ -9,7 +9,7 @@ from flowbench.agents.training.presets import load_settings  # noqa: E402
 from flowbench.agents.video_diffusion.model import VideoDiffusion  # noqa: E402
 from flowbench.agents.video_diffusion.norm import group_norm  # noqa: E402
 from flowbench.agents.video_diffusion.recipe import AvdcRecipe  # noqa: E402
-from flowbench.agents.video_diffusion.unet import SpaceTimeUNet, _attention, _SpaceTimeConv  # noqa: E402
+from flowbench.agents.video_diffusion.unet import SpaceTimeUNet, _attention, _groups, _SpaceTimeConv  # noqa: E402
 from flowbench.errors import BadValue  # noqa: E402
 
 
@@ -73,8 +73,15 @@ def test_step_and_sentence_matter():
     embedding[2] = 1.0
     with torch.no_grad():
         out = network(clips, torch.tensor([5, 50, 5]), embedding)
-    assert not torch.allclose(out[0], out[1], atol=1e-4)
-    assert not torch.allclose(out[0], out[2], atol=1e-4)
+    # Groups of single channels, which 32 groups are in a narrow network, would norm the embedding away.
+    assert (out[0] - out[1]).abs().max() > 0.01
+    assert (out[0] - out[2]).abs().max() > 0.01
+
+
+def test_norms_have_the_published_groups_and_none_of_less_than_four_channels():
+    groups = [_groups(channels) for channels in (128, 160, 256, 640, 1280)]
+    assert groups == [32] * 5
+    assert [_groups(channels) for channels in (4, 8, 32, 48, 64, 96)] == [1, 2, 8, 8, 16, 16]
 
 
 def test_a_size_that_cannot_be_halved_is_named():
