@@ -93,7 +93,14 @@ def start(out, agent, *arguments):
         "--out",
         str(out),
     ]
-    return subprocess.Popen([*command, *map(str, arguments)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [*command, *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A test run in the background of a script inherits that Ctrl-C is ignored; an evaluation at a terminal does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def wait_for_lines(folder, count, process, timeout=60):
