@@ -6,8 +6,10 @@ it went on from here. At a replan the nearest picture of its middle would be ano
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +19,6 @@ from flowbench.agents.planning.plan import Plan, Window
 from flowbench.data.demonstration import DemoReader
 from flowbench.data.readers import open_demos
 from flowbench.errors import DataError, ShapeError
-from flowbench.manifest import content_hash
 from flowbench.observation import Observation
 from flowbench.task import Task
 
@@ -43,10 +44,10 @@ class RetrievalPlanner:
         self._reader: DemoReader = open_demos(checkpoint)
         self._frames = frames
         self._first: dict[tuple[int, str], np.ndarray] = {}
-        self.identity: Mapping[str, str | int | None] = {
+        self.identity: Mapping[str, str | int] = {
             "planner": "retrieval",
             "frames": frames,
-            "demonstrations": content_hash("", checkpoint),
+            "demonstrations": _fingerprint(Path(checkpoint)),
         }
 
     def reset(self, task: Task) -> None:
@@ -114,6 +115,13 @@ class RetrievalPlanner:
     def _read(self, index: int, name: str, steps: int) -> np.ndarray:
         chosen = sample_frames(steps, self._frames)
         return np.concatenate([self._reader.read(index, f"{name}/rgb", slice(step, step + 1)) for step in chosen])
+
+
+def _fingerprint(path: Path) -> str:
+    """Return what changes when demonstrations do: names, sizes and times, because reading gigabytes takes minutes."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 def _reduced(image: np.ndarray) -> np.ndarray:

@@ -178,7 +178,7 @@ def recorded(env):
 
 def retrieval(recorded, monkeypatch, task="lift", **arguments):
     monkeypatch.setattr("flowbench.agents.planning.retrieval.open_demos", lambda path: Recorded(recorded))
-    monkeypatch.setattr("flowbench.agents.planning.retrieval.content_hash", lambda name, path: "hash")
+    monkeypatch.setattr("flowbench.agents.planning.retrieval._fingerprint", lambda path: "hash")
     planner = RetrievalPlanner("memory.h5", **arguments)
     planner.reset(TOY.task(task))
     return planner
@@ -221,6 +221,36 @@ def test_demonstrations_of_another_size_are_refused(recorded, monkeypatch):
     with pytest.raises(ShapeError, match="are 128x96; the camera gives 64x48. Evaluate with --image-size 128x96."):
         retrieval(recorded, monkeypatch).plan(observation, 0)
     env.close()
+
+
+def test_retrieval_reads_a_file_of_demonstrations_through_the_agent(env, recorded, tmp_path):
+    pytest.importorskip("cv2")
+    import h5py
+
+    from flowbench.agents.avdc.agent import AvdcAgent
+    from flowbench.data.readers import open_demos
+
+    path = tmp_path / "lift_the_block_demo.hdf5"
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        data.attrs["problem_info"] = json.dumps({"language_instruction": TOY.task("lift").instruction})
+        for number, name in enumerate("ab"):
+            demo = data.create_group(f"demo_{number}")
+            frames = recorded[name][2]
+            demo["obs/front_rgb"] = frames[:, ::-1]
+            demo["actions"] = np.zeros((len(frames), 4))
+    assert open_demos(path).demos[0].cameras == ("front",)
+    agent = AvdcAgent("retrieval", flow="dis", rule="robust", checkpoint=str(path), plan_cache=str(tmp_path / "plans"))
+    watched = flowbench.make("toy", "lift", modalities=agent.needs.modalities, lazy=True)
+    for _ in range(2):
+        observation, _ = watched.reset(seed=1)
+        agent.reset(watched.task, watched.cameras, 0)
+        agent.act(observation)
+    watched.close()
+    assert (agent.planner.hits, agent.planner.misses) == (1, 1)
+    changed = agent.planner.identity["demonstrations"]
+    path.touch()
+    assert RetrievalPlanner(str(path)).identity["demonstrations"] != changed
 
 
 # --- cache
