@@ -76,8 +76,8 @@ class CollectSpec(EvalSpec):
         suite = EvalSpec.check(replace(self, cameras=self.cameras or (self._suite().default_view,)))
         if self.rules.chain > 1:
             raise BadValue(
-                f"Suite {suite.name} asks for {self.rules.chain} instructions in a row, and a demonstration is of one. Collect from "
-                "a suite of single tasks: flowbench list suites"
+                f"Suite {suite.name} asks for {self.rules.chain} instructions in a row, and a demonstration is of one. "
+                "Collect from a suite of single tasks: flowbench list suites"
             )
         for modality in self.modalities:
             if modality not in MODALITIES:
