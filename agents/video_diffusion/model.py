@@ -29,8 +29,8 @@ class VideoDiffusionConfig:
     """Hyper-parameters; the defaults are AVDC's for Meta-World.
 
     Attributes:
-        content: What is imagined: `frames`; `changes`, their difference from the first one, which a small network learns
-            sooner because most of it is zero; or `flow`, from each frame to the next (AVDC Flow).
+        content: What is imagined: `frames`; `changes`, their difference from the first one, most of which is zero, so that what
+            stands still need not be drawn again; or `flow`, from each frame to the next (AVDC Flow).
         content_range: What stands for 1 in the network: of `changes`, as a share of full brightness; of `flow`, as a share
             of the frame's width and height (AVDC: 1, flow in pixels / 128). Of no meaning for `frames`.
         frames: Number of frames, the first included.
