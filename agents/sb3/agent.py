@@ -79,10 +79,11 @@ class SB3Agent:
         algorithm = _algorithm(algo)
         inputs = PolicyInputs.of(saved.observation_space) if saved.observation_space is not None else None
         if multiprocessing.parent_process() is None:  # once per evaluation, not in each of its workers
+            files = f"{checkpoint} is a pickle, as all zips of Stable-Baselines3"
+            if vec_normalize:
+                files = f"{checkpoint} and {vec_normalize} are pickles, as all files of Stable-Baselines3"
             warnings.warn(
-                f"{checkpoint} is a pickle, as all zips of Stable-Baselines3: loading it runs code that its author chose. "
-                "Evaluate only files that you trust.",
-                stacklevel=2,
+                f"{files}: loading runs code that the author chose. Evaluate only files that you trust.", stacklevel=2
             )
         model = _load(algorithm, saved, device)
         self._policy, self._action_space = model.policy, model.action_space

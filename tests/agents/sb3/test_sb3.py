@@ -15,7 +15,7 @@ from flowbench.cli import main  # noqa: E402
 from flowbench.errors import BadValue, DataError, MissingExtra, ShapeError, UnknownName  # noqa: E402
 from flowbench.testing import check_agent  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*is a pickle", "ignore:You are trying to run PPO")
+pytestmark = pytest.mark.filterwarnings("ignore:.*(is a pickle|are pickles)", "ignore:You are trying to run PPO")
 PROPRIO = spaces.Box(-np.inf, np.inf, (4,), np.float32)
 RGB = spaces.Box(0, 255, (36, 48, 3), np.uint8)
 ACTION = spaces.Box(-1, 1, (4,), np.float32)
@@ -270,7 +270,9 @@ def test_a_normalised_policy_needs_its_statistics(tmp_path):
     env.save(str(tmp_path / "norm.pkl"))
     path = save(tmp_path, space)
     plain = toy_episode(SB3Agent(path, "PPO"), steps=1)
-    normalised = toy_episode(SB3Agent(path, "PPO", vec_normalize=str(tmp_path / "norm.pkl")), steps=1)
+    with pytest.warns(UserWarning, match="model.zip and .*norm.pkl are pickles.*only files that you trust"):
+        agent = SB3Agent(path, "PPO", vec_normalize=str(tmp_path / "norm.pkl"))
+    normalised = toy_episode(agent, steps=1)
     assert not np.allclose(plain, normalised)
     with pytest.raises(BadValue, match="norm.pkl normalises Dict.*Use the file saved beside it"):
         SB3Agent(save(tmp_path, PROPRIO), "PPO", vec_normalize=str(tmp_path / "norm.pkl"))
