@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowbench.cli.parsing import parse_indices, parse_names, parse_size
+from flowbench.cli.plugin_group import PluginGroup
 
 if TYPE_CHECKING:
     from flowbench.data.demonstration import DemoReader
@@ -26,7 +27,18 @@ _MOST_COLUMNS = 16
 _MOST_LINES = 50
 
 
-@click.group("data", short_help="Look at, check and render demonstrations.", context_settings=_CONTEXT)
+#: What methods make of demonstrations is theirs to add: entry points of this group.
+DATA_GROUP = "flowbench.data_commands"
+
+
+@click.group(
+    "data",
+    cls=PluginGroup,
+    entry_group=DATA_GROUP,
+    kind="command",
+    short_help="Look at, check and render demonstrations.",
+    context_settings=_CONTEXT,
+)
 def data() -> None:
     """Show, check and render demonstrations, ours and LIBERO's, CALVIN's, AVDC's and LeRobot's.
 

@@ -1,4 +1,4 @@
-"""A command group whose commands are entry points, so that whoever adds a method or a suite can add its commands too."""
+"""A command group that takes entry points for commands, so that whoever adds a method or a suite can add its commands too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flowbench.errors import unknown_name
 
 
 class PluginGroup(click.Group):
-    """A group that finds its commands by entry point and imports one when it is asked for."""
+    """A group that finds commands by entry point, besides its own, and imports one when it is asked for."""
 
     def __init__(self, *args: Any, entry_group: str, kind: str, **kwargs: Any) -> None:
         """Remember where to look.
@@ -27,11 +27,13 @@ class PluginGroup(click.Group):
         self._kind = kind
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the installed commands."""
-        return sorted(self._entries())
+        """Return its own commands, and the installed ones."""
+        return sorted({*self.commands, *self._entries()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command."""
+        """Return a command of its own, or import one."""
+        if cmd_name in self.commands:
+            return self.commands[cmd_name]
         entry = self._entries().get(cmd_name)
         return entry.load() if entry else None
 
@@ -39,8 +41,8 @@ class PluginGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or say which one is nearest."""
-        if args and not args[0].startswith("-") and args[0] not in (entries := self._entries()):
-            raise unknown_name(self._kind, args[0], entries, next_step=f"See {ctx.command_path} --help.")
+        if args and not args[0].startswith("-") and args[0] not in (names := self.list_commands(ctx)):
+            raise unknown_name(self._kind, args[0], names, next_step=f"See {ctx.command_path} --help.")
         return super().resolve_command(ctx, args)
 
     def _entries(self) -> dict[str, EntryPoint]:

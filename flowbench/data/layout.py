@@ -22,6 +22,7 @@
       obs/<camera>_depth (T, H, W)    attribute `unit_m`: metres per unit (0.001 for uint16 millimetres, 1.0 for floats)
       obs/<camera>_segmentation (T, H, W) uint8 or uint16
       obs/<camera>_intrinsic_cv (T, 3, 3), obs/<camera>_extrinsic_cv (T, 4, 4) float32, OpenCV axes, world to camera
+      obs/<camera>_semantic (T, H, W, 3) uint8: the semantic flow image (docs/visa-flow.md), in files of `flowbench data visa`
       obs/<alias>_rgb                 a soft link for loaders that know a camera by another name (LIBERO: eye_in_hand_rgb)
 
 Images are stored one step per chunk, losslessly compressed with gzip, which every HDF5 reader has: any step is read
@@ -59,7 +60,7 @@ DEPTH_FORMATS: dict[str, tuple[str, float]] = {
 }
 
 #: Modality of an observation key -> ending of its data set's name.
-CAMERA_SUFFIXES = ("rgb", "depth", "segmentation", "intrinsic_cv", "extrinsic_cv")
+CAMERA_SUFFIXES = ("rgb", "depth", "segmentation", "intrinsic_cv", "extrinsic_cv", "semantic")
 
 
 def dataset_name(key: str) -> str:

@@ -1,0 +1,60 @@
+"""Points followed from look to look: exactly in a simulator, by an estimator's flow in any video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from flowbench.flow.estimators import FlowEstimator
+from flowbench.flow.exact import track_points
+from flowbench.flow.snapshot import Snapshot
+
+
+class ExactTracker:
+    """Points ride on the simulator's bodies; hidden ones too, because a grasped object is hidden by the hand."""
+
+    def __init__(self, snapshots: Sequence[Snapshot]) -> None:
+        self._snapshots = snapshots
+
+    def follow(self, looks: Sequence[int], pixels: np.ndarray) -> np.ndarray:
+        """See `PointTracker.follow`."""
+        return track_points([self._snapshots[look] for look in looks], pixels).pixels
+
+
+class FlowTracker:
+    """Points are carried along by estimated flow, link by link; the flow of a pair of looks is estimated once."""
+
+    def __init__(self, frames: Sequence[np.ndarray], estimate: FlowEstimator) -> None:
+        self._frames, self._estimate = frames, estimate
+        self._flows_px: dict[tuple[int, int], np.ndarray] = {}
+
+    def follow(self, looks: Sequence[int], pixels: np.ndarray) -> np.ndarray:
+        """See `PointTracker.follow`."""
+        points = [np.asarray(pixels, np.float64)]
+        for here, there in zip(looks, looks[1:], strict=False):
+            points.append(points[-1] + sample_px(self.flow_px(here, there), points[-1]))
+        return np.stack(points)
+
+    def flow_px(self, first: int, second: int) -> np.ndarray:
+        """Return the float32 (H, W, 2) flow from one look to another."""
+        if (first, second) not in self._flows_px:
+            pair = self._frames[first][None], self._frames[second][None]
+            self._flows_px[first, second] = self._estimate(*pair)[0]
+        return self._flows_px[first, second]
+
+
+def sample_px(flow_px: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return (N, 2) bilinear samples of a (H, W, 2) flow at (N, 2) points; NaN outside the image."""
+    height, width = flow_px.shape[:2]
+    with np.errstate(invalid="ignore"):
+        inside = np.all((points >= -0.5) & (points <= [width - 0.5, height - 0.5]), axis=1)
+    clipped = np.clip(np.where(inside[:, None], points, 0), 0, [width - 1, height - 1])
+    corner = np.minimum(np.floor(clipped).astype(int), [max(width - 2, 0), max(height - 2, 0)])
+    fraction = clipped - corner
+    sampled = np.zeros_like(clipped)
+    for right, below in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        columns, rows = np.minimum(corner + [right, below], [width - 1, height - 1]).T
+        weight = np.abs(1 - right - fraction[:, 0]) * np.abs(1 - below - fraction[:, 1])
+        sampled += weight[:, None] * flow_px[rows, columns]
+    return np.where(inside[:, None], sampled, np.nan)
