@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from flowbench.cli.parsing import parse_names
-from flowbench.errors import BadValue, missing_extra
+from flowbench.errors import BadValue, missing_extra, unknown_name
 from flowbench.registry import agent_names, get_suite
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ NO_CACHE = "none"
 @click.option("--agent", help="What to train: a name, package.module:NAME, or path/to/file.py:NAME; or RECIPE.")
 @click.option("--suite", help="The suite to train for (flowbench list suites).")
 @click.option("--data", help="Comma-separated files or folders of demonstrations.")
+@click.option("--video-data", help="Demonstrations of which only the videos are used, besides those of --action-data.")
+@click.option("--action-data", help="Demonstrations whose actions may be used; their videos are used as well.")
+@click.option("--stage", help="Only this stage of several; --init-from names a checkpoint with those before it.")
 @click.option("--tasks", help="Comma-separated tasks.  [default: all in the data]")
 @click.option("--preset", default="small", show_default=True, help="Named settings: tiny, small or paper.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the training and its checkpoint.")
@@ -88,6 +92,10 @@ def train(**options: Any) -> None:
       flowbench train --agent bc --suite toy --data toy.h5 --out b --eval-every 500 --eval-episodes 5
       flowbench train --agent bc --suite metaworld11 --show
       flowbench train --agent my_agent.py:MyRecipe --suite toy --data toy.h5 --out mine
+    \b
+      flowbench train --agent sof --suite metaworld11 --video-data all.h5 --action-data few.h5 --out sof
+      flowbench train --agent sof --suite metaworld11 --data all.h5 --stage skills --out sof-skills
+      flowbench train --agent sof --suite metaworld11 --data all.h5 --stage policy --init-from sof-skills --out sof-policy
     """
     try:
         import torch  # noqa: F401 - everything below needs it
@@ -108,6 +116,8 @@ def train(**options: Any) -> None:
         batch_size=options["batch_size"],
         lr=options["lr"],
     )
+    if options["stage"]:
+        settings = _only_stage(name, settings, options)
     if options["show"]:
         _show(recipe, settings)
         return
@@ -129,8 +139,10 @@ def _run(
         raise BadValue("Name a folder for the training with --out DIR.")
     if options["threads"]:
         torch.set_num_threads(options["threads"])
+    paths, action_paths = _data_paths(options)
     sources = Sources(
-        paths=tuple(Path(path) for path in parse_names(options["data"] or "")),
+        paths=paths,
+        action_paths=action_paths,
         suite=suite,
         tasks=parse_names(options["tasks"] or ""),
         limit_per_task=options["limit_demos"],
@@ -151,6 +163,32 @@ def _run(
         progress=not options["quiet"],
     )
     return run(recipe, settings, sources, train_options)
+
+
+def _data_paths(options: dict[str, Any]) -> tuple[tuple[Path, ...], tuple[Path, ...] | None]:
+    """Return all the data, and that of it whose actions may be used; None for all."""
+    data, videos, actions = (
+        tuple(Path(path) for path in parse_names(options[name] or "")) for name in ("data", "video_data", "action_data")
+    )
+    if not videos and not actions:
+        return data, None
+    if data:
+        raise BadValue("--data is both --video-data and --action-data. Leave it out, or leave out these.")
+    return tuple(dict.fromkeys((*videos, *actions))), actions
+
+
+def _only_stage(name: str, settings: Settings, options: dict[str, Any]) -> Settings:
+    """Return the settings of one stage alone."""
+    stage, stages = options["stage"], settings.stages
+    if stage not in stages:
+        raise unknown_name("stage", stage, stages, f"Agent {name}")
+    before = list(stages)[: list(stages).index(stage)]
+    if before and not options["init_from"] and not options["show"]:
+        raise BadValue(
+            f"Stage {stage} of {name} stands on {', '.join(before)}. Name a checkpoint that has been through "
+            f"{'it' if len(before) == 1 else 'them'}: --init-from DIR."
+        )
+    return replace(settings, stages={stage: stages[stage]})
 
 
 def _print_summary(checkpoint: Checkpoint, name: str, options: dict[str, Any]) -> None:

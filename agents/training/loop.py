@@ -525,6 +525,7 @@ def _opened_state(recipe: Recipe, settings: Settings, sources: Sources, options:
         "stages": {name: _plain(asdict(config)) for name, config in settings.stages.items()},
         "data_files": sorted(path.name for path in sources.file_sha256),
         "data_sha256": sources.sha256,
+        **({} if sources.action_paths is None else {"action_data_sha256": sources.action_sha256}),
         "tasks": list(sources.tasks),
         "limit_per_task": sources.limit_per_task,
         "label_fraction": sources.label_fraction,

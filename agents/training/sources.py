@@ -29,6 +29,7 @@ class Sources:
 
     Attributes:
         paths: Files or folders of demonstrations; empty for a recipe that makes its own data.
+        action_paths: Those of `paths` whose actions may be used; None for all.
         suite: The suite to train for; None for a recipe that is no agent.
         tasks: Names of the tasks that take part; empty for all of the data.
         limit_per_task: At most so many demonstrations of each task.
@@ -46,6 +47,7 @@ class Sources:
     validation_fraction: float = 0.1
     seed: int = 0
     cache: Path | None = None
+    action_paths: tuple[Path, ...] | None = None
 
     def open(
         self,
@@ -62,16 +64,18 @@ class Sources:
             keys: What a sample holds, e.g. `("camera/rgb", "actions")`.
             window: Which steps belong to a sample.
             split: Training or held-out demonstrations; None for both.
-            labelled: Only demonstrations whose actions may be used: files with actions, and of those `label_fraction`.
+            labelled: Only demonstrations whose actions may be used: files with actions (of `action_paths`), and of those
+                `label_fraction`.
                 Otherwise all of them, whose actions must then not be read.
             cameras: As `DemoDataset` takes it.
 
         Raises:
             DataError: If nothing remains, the data is of another suite, or it has no actions.
         """
-        readers = [reader for reader in self.readers if not labelled or _has_actions(reader)]
+        readers = [reader for reader in self.readers if not labelled or (self._lends(reader) and _has_actions(reader))]
         if not readers:
-            names = ", ".join(map(str, self.paths)) or "no --data"
+            given = self.paths if self.action_paths is None else self.action_paths
+            names = ", ".join(map(str, given)) or "no --data"
             raise DataError(f"There are no actions to learn from in {names}. Collect without --action-free.")
         subset = Subset(
             tasks=self.tasks,
@@ -114,7 +118,21 @@ class Sources:
     @property
     def sha256(self) -> str:
         """Hash of the data, whatever its files are called."""
-        return hashlib.sha256("\n".join(self.file_sha256.values()).encode()).hexdigest()
+        return _sha256_of(self.file_sha256.values())
+
+    @property
+    def action_sha256(self) -> str | None:
+        """Hash of the data whose actions may be used; None where that is all."""
+        if self.action_paths is None:
+            return None
+        return _sha256_of(digest for path, digest in self.file_sha256.items() if path in self._action_files)
+
+    @cached_property
+    def _action_files(self) -> frozenset[Path]:
+        return frozenset(file for path in self.action_paths or () for file in demo_files(Path(path)))
+
+    def _lends(self, reader: DemoReader) -> bool:
+        return self.action_paths is None or reader.path in self._action_files
 
     @property
     def frame_cache(self) -> FrameCache | None:
@@ -129,6 +147,10 @@ class Sources:
                 f"{reader.path} was recorded in suite {recorded}, and the training is for {self.suite.name}: another "
                 f"simulator with other actions. Name the suite of the data, e.g. --suite {recorded}."
             )
+
+
+def _sha256_of(digests: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _has_actions(reader: DemoReader) -> bool:

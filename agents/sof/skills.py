@@ -1,0 +1,219 @@
+"""Stage 1: flow sequences to a few discrete tokens and back, given the first frame.
+
+Confirmed (arXiv 2512.20052): a convolutional and transformer encoder, causal in time; finite scalar quantisation; a decoder that
+sees the initial frame, because a relative motion needs to know where things are. Layers and widths are QueST's (arXiv
+2407.15840), whose skill autoencoder this is with flow in the place of actions; the two-dimensional parts are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+from vector_quantize_pytorch import FSQ
+
+from flowbench.agents.sof.config import SofConfig
+
+#: (kernel, stride) of the causal convolutions over time (QueST).
+TEMPORAL = ((5, 2), (3, 2), (3, 1))
+
+
+class SkillAutoencoder(nn.Module):
+    """Blocks of flow (or of pixel changes) to skill tokens and back.
+
+    The content goes in and comes out in the unit of the data (`SkillBlocks`); inside it is divided by `scale`.
+    """
+
+    def __init__(self, config: SofConfig, scale: float) -> None:
+        """Build it, untrained.
+
+        Args:
+            config: Hyper-parameters.
+            scale: Size of the content (`content_scale`).
+        """
+        super().__init__()
+        self.config = config
+        # A buffer that is saved: whoever starts from these weights keeps their unit, whatever the data.
+        self.register_buffer("scale", torch.tensor(scale))
+        self.encoder = SkillEncoder(config)
+        self.quantiser = FSQ(levels=list(config.levels), dim=config.skill_width)
+        self.latents = FrameLatents(config)
+        self.decoder = FlowDecoder(config)
+
+    @property
+    def codebook_size(self) -> int:
+        """Number of different tokens."""
+        return math.prod(self.config.levels)
+
+    def tokens(self, content: torch.Tensor) -> torch.Tensor:
+        """Return int64 (B, n) tokens of content (B, H, C, h, w)."""
+        return self.quantiser(self.encoder(content / self.scale))[1].long()
+
+    def codes(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return (B, n, D): what the decoder makes of tokens (B, n)."""
+        return self.quantiser.indices_to_codes(tokens)
+
+    def decode(self, tokens: torch.Tensor, frames: torch.Tensor, steps: Sequence[int] | torch.Tensor) -> torch.Tensor:
+        """Return the content (B, K, C, h, w) of some steps of the blocks that tokens stand for.
+
+        Args:
+            tokens: (B, n).
+            frames: Float (B, 3, H, W) in [0, 1]: the first frame of each.
+            steps: The K steps of every block, or (B, K).
+        """
+        return self.decode_codes(self.codes(tokens), frames, steps)
+
+    def decode_codes(
+        self, codes: torch.Tensor, frames: torch.Tensor, steps: Sequence[int] | torch.Tensor
+    ) -> torch.Tensor:
+        """As `decode`, from codes (B, n, D)."""
+        steps = torch.as_tensor(steps, device=codes.device)
+        if steps.dim() == 1:
+            steps = steps.expand(len(codes), -1)
+        latents = self.latents(codes)
+        chosen = latents.gather(1, steps[..., None].expand(-1, -1, latents.shape[-1]))
+        return self.decoder(chosen, frames).float() * self.scale
+
+    def reconstruct(
+        self, content: torch.Tensor, frames: torch.Tensor, steps: Sequence[int] | torch.Tensor
+    ) -> torch.Tensor:
+        """Return content (B, K, C, h, w) of some steps after quantisation; gradients pass straight through it."""
+        codes, _ = self.quantiser(self.encoder(content / self.scale))
+        return self.decode_codes(codes, frames, steps)
+
+
+class SkillEncoder(nn.Module):
+    """Content (B, H, C, h, w) to (B, H / 4, D); token i sees frames up to 4 i + 3 and none after."""
+
+    def __init__(self, config: SofConfig) -> None:
+        super().__init__()
+        width = config.skill_width
+        self.frame = nn.Sequential(
+            nn.Conv2d(config.channels, 64, 8, stride=8),
+            nn.GroupNorm(8, 64),
+            nn.ReLU(),
+            nn.Conv2d(64, 64, 3, stride=2, padding=1),
+            nn.GroupNorm(8, 64),
+            nn.ReLU(),
+        )
+        w, h = (math.ceil(side / 8 / 2) for side in config.flow_size)
+        self.project = nn.Linear(64 * w * h, width)
+        self.convolutions = nn.ModuleList(nn.Conv1d(width, width, kernel, stride) for kernel, stride in TEMPORAL)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in TEMPORAL)
+        self.register_buffer("positions", sinusoids(config.tokens, width), persistent=False)
+        layer = nn.TransformerEncoderLayer(
+            width, config.skill_heads, 4 * width, config.dropout, "gelu", batch_first=True, norm_first=True
+        )
+        self.transformer = nn.TransformerEncoder(layer, config.encoder_layers, enable_nested_tensor=False)
+        mask = nn.Transformer.generate_square_subsequent_mask(config.tokens)
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, content: torch.Tensor) -> torch.Tensor:
+        """Return (B, n, D) of content (B, H, C, h, w)."""
+        flat = self.frame(content.flatten(0, 1)).flatten(1)
+        hidden = self.project(flat).unflatten(0, content.shape[:2])  # (B, H, D)
+        for (kernel, stride), convolution, norm in zip(TEMPORAL, self.convolutions, self.norms, strict=True):
+            # Padded so that the last input of an output is the last of its own stride, and none after it.
+            padded = functional.pad(hidden.transpose(1, 2), (kernel - stride, 0))
+            # Norms over channels only: GroupNorm, as in QueST, averages over time and lets the future leak.
+            hidden = functional.mish(norm(convolution(padded).transpose(1, 2)))
+        return self.transformer(hidden + self.positions.to(hidden.dtype), mask=self.mask, is_causal=True)
+
+
+class FrameLatents(nn.Module):
+    """Codes (B, n, D) to one latent per frame (B, H, D): queries are positions, which attend to the codes."""
+
+    def __init__(self, config: SofConfig) -> None:
+        super().__init__()
+        width = config.skill_width
+        self.register_buffer("positions", sinusoids(config.horizon, width), persistent=False)
+        self.register_buffer("code_positions", sinusoids(config.tokens, width), persistent=False)
+        layer = nn.TransformerDecoderLayer(
+            width, config.skill_heads, 4 * width, config.dropout, "gelu", batch_first=True, norm_first=True
+        )
+        self.transformer = nn.TransformerDecoder(layer, config.decoder_layers)
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        """Return (B, H, D) of codes (B, n, D)."""
+        queries = self.positions.to(codes.dtype).expand(len(codes), -1, -1)
+        return self.transformer(queries, codes + self.code_positions.to(codes.dtype))
+
+
+class FlowDecoder(nn.Module):
+    """A latent per frame and the first frame to content: features of the frame, modulated, on 1/4 and 1/2 of the flow's size."""
+
+    #: Channels and side of the coarse map that a latent is spread to: it says where, besides what.
+    SPREAD = (16, 4)
+
+    def __init__(self, config: SofConfig) -> None:
+        super().__init__()
+        channels, half = config.decoder_channels, config.decoder_channels // 2
+        width, height = config.flow_size
+        self._size = (height, width)
+        ratio = (
+            config.image_size[0] // width
+        )  # of the image to the flow; stride 2 * ratio leads to half of the flow's size
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, half, 2 * ratio + 1, stride=2 * ratio, padding=ratio),
+            nn.GroupNorm(4, half),
+            nn.ReLU(),
+            nn.Conv2d(half, half, 3, padding=1),
+            nn.GroupNorm(4, half),
+            nn.ReLU(),
+        )
+        self.down = nn.Sequential(
+            nn.Conv2d(half, channels, 3, stride=2, padding=1), nn.GroupNorm(4, channels), nn.ReLU()
+        )
+        spread, side = self.SPREAD
+        self.spread = nn.Linear(config.skill_width, spread * side * side)
+        self.enter = nn.Conv2d(channels + spread, channels, 3, padding=1)
+        self.blocks = nn.ModuleList(_Modulated(channels, config.skill_width) for _ in range(2))
+        self.up = nn.Conv2d(channels, half, 1)
+        self.fine = _Modulated(half, config.skill_width)
+        self.leave = nn.Conv2d(half, 4 * config.channels, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, latents: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+        """Return (B, K, C, h, w) of latents (B, K, D) and frames (B, 3, H, W) in [0, 1]."""
+        count, steps = latents.shape[:2]
+        fine = self.stem(frames * 2 - 1)
+        coarse = self.down(fine)
+        flat = latents.flatten(0, 1)
+        spread, side = self.SPREAD
+        where = functional.interpolate(
+            self.spread(flat).unflatten(1, (spread, side, side)), coarse.shape[-2:], mode="bilinear"
+        )
+        hidden = self.enter(torch.cat([coarse.repeat_interleave(steps, 0), where.to(coarse.dtype)], 1))
+        for block in self.blocks:
+            hidden = block(hidden, flat)
+        hidden = functional.interpolate(self.up(hidden), fine.shape[-2:], mode="nearest")
+        hidden = self.fine(hidden + fine.repeat_interleave(steps, 0), flat)
+        out = functional.pixel_shuffle(self.leave(functional.relu(hidden)), 2)
+        return out.unflatten(0, (count, steps))
+
+
+class _Modulated(nn.Module):
+    """A residual block whose channels a latent scales and shifts."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norms = nn.ModuleList(nn.GroupNorm(4, channels) for _ in range(2))
+        self.affine = nn.Linear(width, 2 * channels)
+
+    def forward(self, maps: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        scale, shift = self.affine(latents)[..., None, None].to(maps.dtype).chunk(2, dim=1)
+        hidden = self.first(functional.relu(self.norms[0](maps)))
+        return maps + self.second(functional.relu(self.norms[1](hidden) * (1 + scale) + shift))
+
+
+def sinusoids(length: int, width: int) -> torch.Tensor:
+    """Return (length, width) sine and cosine positions (Vaswani et al. 2017, section 3.5)."""
+    rates = torch.exp(-math.log(10000.0) * torch.arange(0, width, 2) / width)
+    angles = torch.arange(length)[:, None] * rates
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]
