@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from flowbench.agents.avdc.feet import feet_of
 from flowbench.agents.avdc.hands import hand_of
 from flowbench.agents.avdc.ladder import RULES, avdc_ladder
 from flowbench.agents.avdc.object_points import (
@@ -26,6 +27,13 @@ from flowbench.agents.avdc.object_points import (
 )
 from flowbench.agents.avdc.plan_flow import DEFAULT_NOISE_PX, EXACT_MOTION, NOISE_PX, FlowReader, PlanFlow
 from flowbench.agents.avdc.rules import Mode, NoDirection, PublishedRule, RobustConstants, RobustRule, RuleConstants
+from flowbench.agents.avdc.scene_motion import (
+    SceneMotion,
+    explained_scene_motion,
+    published_scene_motion,
+    true_scene_motion,
+)
+from flowbench.agents.avdc.walking import PublishedWalk, RobustWalk
 from flowbench.agents.geometry.object_motion import ObjectMotion, TrackingRules, published_motion, tracked_motion
 from flowbench.agents.geometry.published_fit import NoMotion, fit_published
 from flowbench.agents.geometry.rigid_fit import MIN_POINTS, RigidFit, fit_reprojection
@@ -58,22 +66,26 @@ class PlanRecord:
     Attributes:
         step: Agent steps taken before it.
         plan: What was imagined.
-        mode: What the rule took it for.
-        motion: How the object moves in it.
-        path_world: (T, 3) positions of the contact point, metres.
+        mode: What the rule took it for; in navigation the choices that it read.
+        motion: How the object moves in it; in navigation the room.
+        path_world: (T, 3) positions of the contact point, metres; None in navigation.
         chain: The flow; None unless plans are being recorded (it is large).
     """
 
     step: int
     plan: Plan
-    mode: Mode
-    motion: ObjectMotion
-    path_world: np.ndarray
+    mode: Mode | str
+    motion: ObjectMotion | SceneMotion
+    path_world: np.ndarray | None = None
     chain: FlowChain | None = None
 
 
 class AvdcAgent:
-    """Plans, follows the object, and plans again when nothing moves any more."""
+    """Plans, follows the object, and plans again when nothing moves any more.
+
+    Where actions are choices (`ithor12`) it navigates: the whole picture's flow says how the room moves past the camera, and that
+    says which way to walk.
+    """
 
     #: Its rungs, for `flowbench diagnose ladder`.
     ladder = staticmethod(avdc_ladder)
@@ -109,7 +121,7 @@ class AvdcAgent:
             masks: `ground-truth` segmentation, or `package.module:function`, a `Masker`.
             crop: Side in pixels of the square in the middle of the image that flow is read in; null reads all that a plan
                 shows; `published` is what AVDC's videos show, 128 of Meta-World's 320x240 and all of any other image.
-            max_replans: Plans after the first; None takes AVDC's 5, or 0 for `no-replan`.
+            max_replans: Plans after the first; None takes AVDC's 5 (in navigation any number), or 0 for `no-replan`.
             flow_noise_px: About how wrong the flow is, pixels; the robust solver trusts points accordingly. None takes 0.05 for
                 exact flow and 0.5 for estimated.
             flow_checkpoint: Weights of the flow estimator.
@@ -199,7 +211,11 @@ class AvdcAgent:
         if not cameras:
             raise AgentError("Agent avdc looks through a camera, and the episode has none.")
         self._task = task
-        self._hand = hand_of(task.action_spec.convention)
+        self._navigates = bool(task.action_spec.choices)
+        if self._navigates:
+            self._feet = feet_of(task.action_spec.convention)
+        else:
+            self._hand = hand_of(task.action_spec.convention)
         self._seed = seed
         self._rng = np.random.default_rng(seed)
         if self._reader is None:
@@ -207,7 +223,7 @@ class AvdcAgent:
         if self.record_plans and isinstance(self.planner, OraclePlanner):
             self.planner.render = True
         self.planner.reset(task)
-        self.rule = self._make_rule()
+        self.rule = self._make_walk() if self._navigates else self._make_rule()
         self.plans = []
         #: Why there is nothing to act on any more; empty while there is.
         self.gave_up = ""
@@ -215,7 +231,11 @@ class AvdcAgent:
         self._metrics = dict.fromkeys(("planning_s", "flow_s", "motion_s", "model_calls"), 0.0)
 
     def act(self, observation: Observation) -> np.ndarray:
-        """Return one (A,) action."""
+        """Return one (A,) action; under the published rule of navigation those of a whole plan (T, 1)."""
+        return self._walk(observation) if self._navigates else self._reach(observation)
+
+    def _reach(self, observation: Observation) -> np.ndarray:
+        """Move the hand."""
         hand_world = observation.proprio[:3].astype(np.float64)
         if not self.gave_up and self.rule.wants_plan(hand_world):
             try:
@@ -237,6 +257,20 @@ class AvdcAgent:
             return self._hand.action(self._task.action_spec, hand_world, hand_world, close=False)
         target_world, close = self.rule.command(hand_world)
         return self._hand.action(self._task.action_spec, hand_world, target_world, close)
+
+    def _walk(self, observation: Observation) -> np.ndarray:
+        """Choose where to go."""
+        if not self.gave_up and self.rule.wants_plan(observation.proprio):
+            if self._replans is not None and len(self.plans) > self._replans:
+                self.gave_up = "all plans have been carried out"
+            else:
+                try:
+                    self._plan_walk(observation)
+                except NoMotion as reason:
+                    self.gave_up = str(reason)
+        if self.gave_up:
+            return np.array([float(self._feet.number(self._feet.done))])
+        return self.rule.command()
 
     @property
     def plan(self) -> PlanRecord | None:
@@ -271,21 +305,38 @@ class AvdcAgent:
         # Read before the planner may move the simulator.
         camera, depth_m = observation.camera_params(), observation.depth_m()
         mask = self._mask(observation)
-        seed = int(np.random.SeedSequence([self._seed, len(self.plans)]).generate_state(1)[0])
-        plan = self.planner.plan(observation, seed)
-        flowed = time.perf_counter()
-        exact_motion = self._settings.name == EXACT_MOTION
-        chain = None if exact_motion else self._reader.read(plan, camera)
+        plan, chain = self._imagine(observation, camera)
         solved = time.perf_counter()
         known = np.ones_like(mask) if chain is None else chain.inside
         points = self._points(mask, known, depth_m, camera)
         motion = _true_motion(plan, mask, points) if chain is None else self._motion(points, chain, camera)
-        done = time.perf_counter()
-        costs = (plan.seconds, solved - flowed, done - solved, plan.model_calls)
-        for name, cost in zip(self._metrics, costs):
-            self._metrics[name] += cost
+        self._metrics["motion_s"] += time.perf_counter() - solved
         path_world = motion.path_world(points.contact_world)
         return PlanRecord(self._steps, plan, "push", motion, path_world, chain if self.record_plans else None)
+
+    def _plan_walk(self, observation: Observation) -> None:
+        # Read before the planner may move the simulator.
+        camera, depth_m = observation.camera_params(), observation.depth_m()
+        plan, chain = self._imagine(observation, camera)
+        solved = time.perf_counter()
+        motion = true_scene_motion(plan) if chain is None else self._scene_motion(chain, depth_m, camera)
+        self._metrics["motion_s"] += time.perf_counter() - solved
+        names = ", ".join(self._feet.choices[choice] for choice in self.rule.take(motion.links))
+        self.plans.append(PlanRecord(observation.step, plan, names, motion, chain=chain if self.record_plans else None))
+
+    def _imagine(self, observation: Observation, camera: CameraParams) -> tuple[Plan, FlowChain | None]:
+        """Return the next plan and its flow; no flow where the true motion is asked for."""
+        seed = int(np.random.SeedSequence([self._seed, len(self.plans)]).generate_state(1)[0])
+        plan = self.planner.plan(observation, seed)
+        flowed = time.perf_counter()
+        chain = None if self._settings.name == EXACT_MOTION else self._reader.read(plan, camera)
+        for name, cost in (
+            ("planning_s", plan.seconds),
+            ("flow_s", time.perf_counter() - flowed),
+            ("model_calls", plan.model_calls),
+        ):
+            self._metrics[name] += cost
+        return plan, chain
 
     def _mask(self, observation: Observation) -> np.ndarray:
         if self._masker is None:
@@ -305,6 +356,12 @@ class AvdcAgent:
         fit = self._fit_fast if self._solver == "paper-fast" else None
         return published_motion(points.points_world, points.pixels, chain, camera, self._rng, fit=fit)
 
+    def _scene_motion(self, chain: FlowChain, depth_m: np.ndarray, camera: CameraParams) -> SceneMotion:
+        if self._solver == "robust":
+            return explained_scene_motion(chain, depth_m, camera, self._feet.steps)
+        fit = self._fit_fast if self._solver == "paper-fast" else None
+        return published_scene_motion(chain, depth_m, camera, self._rng, fit=fit)
+
     def _fit_fast(self, points_world: np.ndarray, pixels: np.ndarray, camera: CameraParams) -> RigidFit:
         if len(points_world) < MIN_POINTS:
             # Two or three points are fitted by many motions; which one AVDC's search finds is its own.
@@ -318,6 +375,9 @@ class AvdcAgent:
             constants = replace(RuleConstants(), **changes)
             return PublishedRule(self._hand, faithful=self._faithful, exact=exact, constants=constants)
         return RobustRule(self._hand, constants=replace(RobustConstants(), **changes))
+
+    def _make_walk(self) -> PublishedWalk | RobustWalk:
+        return PublishedWalk(self._feet, faithful=self._faithful) if self._rule == "paper" else RobustWalk(self._feet)
 
 
 def _holds_demonstrations(checkpoint: str) -> bool:

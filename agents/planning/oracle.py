@@ -33,6 +33,8 @@ class OraclePlanner:
     A plan is the expert's roll-out from the present state until ten successful steps after its success, or until the success
     is lost again (handle-press loses it at once), sampled as AVDC samples its videos. From states that the expert was not
     written for (a toppled object, at a replan) the roll-out may fail, and the plan with it.
+
+    Where actions are choices, a plan shows every action until the expert says that it has finished, or as many as fit.
     """
 
     needs = Needs(privileged=True)
@@ -65,6 +67,7 @@ class OraclePlanner:
     def reset(self, task: Task) -> None:
         """Remember whose expert is asked."""
         self._task = task
+        self._new = True
 
     def plan(self, observation: Observation, seed: int) -> Plan:
         """Roll the expert out from here, look at the sampled states, and go back."""
@@ -73,10 +76,11 @@ class OraclePlanner:
         camera = observation.camera_params()
         present = simulator.get_state()
         try:
-            states = self._roll_out(simulator, observation, seed)
+            walks = bool(self._task.action_spec.choices)
+            states = (self._walk if walks else self._roll_out)(simulator, observation, seed)
             pose = CameraPose.parse(observation.camera)
             views = []
-            for index in sample_frames(len(states), self._frames):
+            for index in moments_of(self._task, len(states), self._frames):
                 simulator.set_state(states[index])
                 view = snapshot_of(simulator, pose, camera.width, camera.height, rgb=self.render)
                 views.append(view.mirror() if camera.mirrored else view)
@@ -104,6 +108,33 @@ class OraclePlanner:
             if successes >= STEPS_AFTER_SUCCESS or (successes and not succeeded):
                 break
         return states
+
+    def _walk(self, simulator: Simulator, observation: Observation, seed: int) -> list[SimulatorState]:
+        """Return the states that a plan of choices shows, the present first; the simulator is left at their end.
+
+        The expert is the same during an episode: its map of the room is expensive, and it keeps in mind where it was stopped.
+        """
+        if self._new:
+            self._expert.reset(self._task, {}, seed)
+            self._new = False
+        states = [simulator.get_state()]
+        for step in range(1, self._frames):
+            over = simulator.step(self._expert.act(_look(simulator, observation.instruction, step))).over
+            states.append(simulator.get_state())
+            if over:
+                break
+        return states
+
+
+def moments_of(task: Task, length: int, frames: int, start: int = 0) -> list[int]:
+    """Return which of `length` moments a video of `frames` shows of a task from `start` on: all of what is left, or every action.
+
+    AVDC's videos of manipulation are spread over what is left; those of navigation show consecutive moments, the last one again
+    and again (`SequentialNavDataset` of `flowdiffusion/datasets.py`).
+    """
+    if task.action_spec.choices:
+        return [min(start + index, length - 1) for index in range(frames)]
+    return [start + index for index in sample_frames(length - start, frames)]
 
 
 def sample_frames(length: int, frames: int) -> list[int]:

@@ -2,6 +2,9 @@
 
 The demonstration of the same instruction whose first picture is nearest to what is seen now is shown from its start, as if
 it went on from here. At a replan the nearest picture of its middle would be another question; the first one is asked again.
+
+Where actions are choices, plans are a few steps of a longer way, so the nearest picture of all is looked for and shown with what
+follows it.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from flowbench.agent import Needs
-from flowbench.agents.planning.oracle import sample_frames
+from flowbench.agents.planning.oracle import moments_of
 from flowbench.agents.planning.plan import Plan, Window
 from flowbench.data.demonstration import DemoReader
 from flowbench.data.readers import open_demos
@@ -43,7 +46,7 @@ class RetrievalPlanner:
         """
         self._reader: DemoReader = open_demos(checkpoint)
         self._frames = frames
-        self._first: dict[tuple[int, str], np.ndarray] = {}
+        self._reduced: dict[tuple[int, str], np.ndarray] = {}
         self.identity: Mapping[str, str | int] = {
             "planner": "retrieval",
             "frames": frames,
@@ -56,6 +59,7 @@ class RetrievalPlanner:
         Raises:
             DataError: If there are none.
         """
+        self._task = task
         self._found = [
             index
             for index, demo in enumerate(self._reader.demos)
@@ -86,9 +90,8 @@ class RetrievalPlanner:
         # Both pictures as the camera gives them: a mirrored recording is turned for an upright camera, and the reverse.
         self._flip = camera.mirrored != (self._reader.image_view == "policy")
         seen = _reduced(image[:, ::-1] if self._flip else image)
-        distances = [float(np.abs(self._first_picture(key) - seen).mean()) for key in candidates]
-        index, name = candidates[int(np.argmin(distances))]
-        frames = self._read(index, name, self._reader.demos[index].steps)
+        index, name, start = self._nearest(candidates, seen)
+        frames = self._read(index, name, start)
         if frames.shape[1:] != image.shape:
             raise ShapeError(
                 f"Demonstrations of {self._reader.path} are {frames.shape[2]}x{frames.shape[1]}; the camera gives "
@@ -96,8 +99,10 @@ class RetrievalPlanner:
             )
         if self._flip:
             frames = np.ascontiguousarray(frames[:, :, ::-1])
-        # What is seen now is the present, not the demonstration's first picture.
-        frames = np.concatenate([image[None], frames[1:]])
+        if not self._task.action_spec.choices:
+            # What is seen now is the present, not the demonstration's first picture. Who walks is somewhere else than the
+            # demonstration was, and from here to there nobody took a step.
+            frames = np.concatenate([image[None], frames[1:]])
         return Plan(
             observation.instruction,
             seed,
@@ -106,14 +111,24 @@ class RetrievalPlanner:
             seconds=time.perf_counter() - started,
         )
 
-    def _first_picture(self, key: tuple[int, str]) -> np.ndarray:
-        if key not in self._first:
-            index, name = key
-            self._first[key] = _reduced(self._reader.read(index, f"{name}/rgb", slice(0, 1))[0])
-        return self._first[key]
+    def _nearest(self, candidates: list[tuple[int, str]], seen: np.ndarray) -> tuple[int, str, int]:
+        """Return demonstration, camera and step of the picture nearest to a reduced one."""
+        distances = [np.abs(self._pictures(key) - seen).mean(axis=(1, 2, 3)) for key in candidates]
+        best = int(np.argmin([near.min() for near in distances]))
+        return (*candidates[best], int(np.argmin(distances[best])))
 
-    def _read(self, index: int, name: str, steps: int) -> np.ndarray:
-        chosen = sample_frames(steps, self._frames)
+    def _pictures(self, key: tuple[int, str]) -> np.ndarray:
+        """Return the reduced pictures that a plan may begin with."""
+        if key not in self._reduced:
+            index, name = key
+            count = self._reader.demos[index].steps if self._task.action_spec.choices else 1
+            self._reduced[key] = np.stack(
+                [_reduced(picture) for picture in self._reader.read(index, f"{name}/rgb", slice(0, count))]
+            )
+        return self._reduced[key]
+
+    def _read(self, index: int, name: str, start: int) -> np.ndarray:
+        chosen = moments_of(self._task, self._reader.demos[index].steps, self._frames, start)
         return np.concatenate([self._reader.read(index, f"{name}/rgb", slice(step, step + 1)) for step in chosen])
 
 

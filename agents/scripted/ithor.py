@@ -18,6 +18,9 @@ from flowbench.errors import AgentError
 from flowbench.observation import Observation
 from flowbench.task import Task
 
+#: Which component of `proprio` says whether the last action had an effect (`flowbench.envs.ithor.suites`).
+_EFFECT = 1
+
 
 class Cell(NamedTuple):
     """A pose on the grid: column and row in steps from the world's origin, and direction in turns from Unity's +z."""
@@ -61,8 +64,9 @@ class IthorExpert:
             self._goals = {_cell_of(pose, simulator) for pose in simulator.poses_seeing_target()}
             self._turns = round(360 / simulator.turn_deg)
             self._search()
-        elif here == self._before:
-            # The last step was one ahead, and nothing happened.
+        elif here == self._before and not observation.proprio[_EFFECT]:
+            # The last step was one ahead, and nothing happened. Asked for the second time about a pose that was only tried out
+            # (`OraclePlanner`), it is in the same place and has not been stopped.
             self._blocked.add(here)
             self._search()
         if here in self._goals:

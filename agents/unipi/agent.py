@@ -35,7 +35,10 @@ PATIENCE = 3.0
 
 
 class UniPiAgent(CheckpointAgent):
-    """Follows imagined pictures, one after the other."""
+    """Follows imagined pictures, one after the other.
+
+    Where an action is one of a few, an action is taken for every picture but the first, whether it is then reached or not.
+    """
 
     def __init__(
         self,
@@ -79,6 +82,7 @@ class UniPiAgent(CheckpointAgent):
         self._inverse = InverseDynamics(self.checkpoint.config_as(UniPiConfig), facts).to(self._device)
         self.checkpoint.fill(self._inverse, INVERSE_PART)
         self._fit = make_config(VideoDiffusionConfig, facts[VIDEO_FACT]).fit
+        self._choices = tuple(facts.get("action_choices", ()))
         if planner is None:
             made: Planner = VideoDiffusionPlanner(self.checkpoint, device, **(planner_args or {}))
         else:
@@ -124,7 +128,7 @@ class UniPiAgent(CheckpointAgent):
         actions, reached = self._ask(seen[None], self._pictures[self._index][None])
         self._pursued += 1
         patience = np.inf if self._faithful else PATIENCE * self.checkpoint.facts["steps_per_picture"]
-        if reached[0] or self._pursued >= patience:
+        if reached[0] or self._pursued >= patience or self._choices:
             self._go_on(observation)
         return actions[0]
 
@@ -155,7 +159,7 @@ class UniPiAgent(CheckpointAgent):
         if self.record_plans:
             self._recorded.append(RecordedPlan(self._steps, self.plan.frames, tuple(self.plan.window)))
         # AVDC's index starts at the present picture itself, so "reached" has to be said once before anything is pursued.
-        self._index = 0 if self._faithful else 1
+        self._index = 0 if self._faithful and not self._choices else 1
         self._pursued = 0
 
     def _act_open_loop(self, observation: Observation) -> np.ndarray:
@@ -165,6 +169,9 @@ class UniPiAgent(CheckpointAgent):
         actions, _ = self._ask(self._pictures[:-1], self._pictures[1:])
         # Nothing says how long an imagined picture takes; demonstrations say how long one usually does.
         chunk = np.repeat(actions, max(1, round(self.checkpoint.facts["steps_per_picture"])), axis=0)
+        if self._choices:
+            self._rest = np.array([float(self._choices.index("Done"))])
+            return chunk
         # Then it stands still, with the gripper (the last component of every convention) as it is.
         self._rest = np.zeros_like(chunk[-1])
         self._rest[-1] = chunk[-1, -1]

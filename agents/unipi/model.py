@@ -64,17 +64,21 @@ class UniPiConfig(VideoDiffusionConfig):
 
 
 class InverseDynamics(nn.Module):
-    """Which action leads from one picture to another, and whether it is reached."""
+    """Which action leads from one picture to another, and whether it is reached.
+
+    Where an action is one of a few it is classified, and `raw` actions are a logit for each.
+    """
 
     def __init__(self, config: UniPiConfig, facts: Mapping[str, Any]) -> None:
         """Build the network.
 
         Args:
             config: Hyper-parameters.
-            facts: `cameras`, statistics of `actions` and their bounds.
+            facts: `cameras`, statistics of `actions`, their bounds and choices.
         """
         super().__init__()
         self.config = config
+        self.choices = len(facts.get("action_choices", ()))
         self.cameras = len(facts["cameras"])
         vision = VisionConfig(norm="group", width_factor=config.inverse_width_factor)
         self.seen, self.wanted = ImageEncoder(vision), ImageEncoder(vision)
@@ -83,7 +87,7 @@ class InverseDynamics(nn.Module):
         for hidden in config.hidden:
             layers += [nn.Linear(width, hidden), nn.LayerNorm(hidden), nn.ReLU()]
             width = hidden
-        self.head = nn.Sequential(*layers, nn.Linear(width, len(facts["action_low"]) + 1))
+        self.head = nn.Sequential(*layers, nn.Linear(width, (self.choices or len(facts["action_low"])) + 1))
         for name, values in (("mean", facts["actions"]["mean"]), ("std", facts["actions"]["std"])):
             self.register_buffer(name, torch.tensor(values), persistent=False)
         self.register_buffer("low", torch.tensor(facts["action_low"]), persistent=False)
@@ -92,7 +96,7 @@ class InverseDynamics(nn.Module):
     def forward(
         self, seen: torch.Tensor, wanted: torch.Tensor, cameras: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return normalised actions (B, A) and logits (B,) that the wanted picture is reached.
+        """Return raw actions, normalised (B, A) or logits (B, choices), and logits (B,) that the wanted picture is reached.
 
         Args:
             seen: (B, 3, H, W) in [0, 1], the present.
@@ -108,14 +112,17 @@ class InverseDynamics(nn.Module):
     def loss(
         self, batch: Mapping[str, torch.Tensor], training: bool, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return the error of normalised actions plus the cross-entropy of "reached", for a batch of `PicturePairs`."""
+        """Return the error of raw actions plus the cross-entropy of "reached", for a batch of `PicturePairs`."""
         pictures = to_float(batch[VIDEO])
         if training and self.config.shift_px:
             pictures = random_shift(pictures, self.config.shift_px, generator)
         raw, logit = self(pictures[:, 0], pictures[:, 1], batch["camera"])
         raw, logit = raw.float(), logit.float()
         actions = batch["actions"][:, 0].clamp(self.low, self.high)
-        error = functional.mse_loss(raw, (actions - self.mean) / self.std)
+        if self.choices:
+            error = functional.cross_entropy(raw, actions[:, 0].round().long())
+        else:
+            error = functional.mse_loss(raw, (actions - self.mean) / self.std)
         reached = functional.binary_cross_entropy_with_logits(logit, batch["reached"])
         with torch.no_grad():
             logged = {
@@ -125,7 +132,9 @@ class InverseDynamics(nn.Module):
         return error + reached, logged
 
     def actions(self, raw: torch.Tensor) -> torch.Tensor:
-        """Turn normalised actions (B, A) into actions within the bounds of the suite."""
+        """Turn raw actions into actions (B, A) within the bounds of the suite."""
+        if self.choices:
+            return raw.argmax(dim=-1, keepdim=True).float()
         return (raw.float() * self.std + self.mean).clamp(self.low, self.high)
 
 

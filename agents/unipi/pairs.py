@@ -3,6 +3,8 @@
 A clip is cut from a demonstration as the video model's are (`spaced_steps`), and a moment is taken on the way to one of its
 pictures. AVDC does not publish how its labels were made; these are a reconstruction that fits what its agent does with them: the
 first picture of a plan is the present itself and is reached at once, and every other one where the demonstration shows it.
+
+Where an action is one of a few, a plan has a picture for every action, and there is nothing on the way.
 """
 
 from __future__ import annotations
@@ -73,3 +75,25 @@ class PicturePairs(WindowedDemos):
         present, wanted = self.places(indices)[1].T
         reached = (wanted - present <= self._within).astype(np.float32)
         return super().batch(indices) | {"reached": torch.from_numpy(reached)}
+
+
+class NextPictures(WindowedDemos):
+    """Pairs of each moment and the next one; after the last, the last one again, which is what the end looks like.
+
+    A batch holds what that of `PicturePairs` does; every picture is reached by one action.
+    """
+
+    def __init__(
+        self, dataset: DemoDataset, fit: ImageFit, labels: dict[str, np.ndarray], cache: FrameCache | None
+    ) -> None:
+        """Decode what is not decoded yet; arguments as `PicturePairs`."""
+        super().__init__(dataset, {VIDEO: fit}, labels, cache)
+
+    def wanted(self, key: str, demos: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """Return the present step and the next one for pictures, and the present one for actions."""
+        following = np.minimum(steps + 1, self._steps[demos] - 1)
+        return np.stack([steps, following], axis=1) if key == VIDEO else steps[:, None]
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        """See `TrainingData.batch`."""
+        return super().batch(indices) | {"reached": torch.ones(len(indices))}

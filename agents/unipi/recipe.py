@@ -16,7 +16,7 @@ from flowbench.agents.training.imitation import demo_labels, image_facts, vector
 from flowbench.agents.training.recipe import Batch, Moment, Recipe, Split, TrainingData
 from flowbench.agents.training.sources import Sources
 from flowbench.agents.unipi.model import UniPiConfig, UniPiNetwork
-from flowbench.agents.unipi.pairs import PicturePairs
+from flowbench.agents.unipi.pairs import NextPictures, PicturePairs
 from flowbench.agents.video_diffusion.clips import VIDEO
 from flowbench.agents.video_diffusion.model import VideoDiffusionConfig
 from flowbench.agents.video_diffusion.recipe import open_clips, open_videos
@@ -54,6 +54,8 @@ class UniPiRecipe(Recipe):
         steps = np.array([info.steps for info in labelled.infos])
         # From one picture of a plan to the next, where it begins with a demonstration.
         facts["steps_per_picture"] = float(np.median((steps - 1) / (facts[VIDEO_FACT]["frames"] - 1)))
+        if facts.get("action_choices"):
+            facts["steps_per_picture"] = 1.0
         labelled.close()
         return facts
 
@@ -66,6 +68,8 @@ class UniPiRecipe(Recipe):
             return open_clips(video, facts, sources, split)
         dataset = open_videos(sources, split, labelled=True, keys=(VIDEO, "actions"))
         labels = demo_labels(dataset, facts)
+        if facts.get("action_choices"):
+            return NextPictures(dataset, video.fit, labels, sources.frame_cache)
         return PicturePairs(dataset, video.fit, video.frames, config.reached_within, labels, sources.frame_cache)
 
     def build(self, config: UniPiConfig, facts: Mapping[str, Any]) -> UniPiNetwork:

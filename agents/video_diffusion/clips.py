@@ -1,10 +1,14 @@
-"""Training clips as AVDC samples them: from any moment to the end of a demonstration, in evenly spaced frames.
+"""Training clips as AVDC samples them: from any moment of a demonstration on.
 
-The spacing adapts to what is left ("adaptive skip"), so a plan always ends where the demonstration ends, however far it is.
-`SequentialDatasetv2.get_samples` of `flowdiffusion/datasets.py`.
+Those of manipulation are evenly spaced to the end ("adaptive skip"), so a plan always ends where the demonstration ends, however
+far it is (`SequentialDatasetv2.get_samples` of `flowdiffusion/datasets.py`). Those of navigation are consecutive frames, the last
+one again and again (`SequentialNavDataset.get_samples`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +31,24 @@ def spaced_steps(start: np.ndarray, last: np.ndarray, frames: int) -> np.ndarray
     return start[:, None] + np.arange(frames) * (last - start)[:, None] // (frames - 1)
 
 
+def consecutive_steps(start: np.ndarray, last: np.ndarray, frames: int) -> np.ndarray:
+    """Return int64 (B, frames) steps from `start` on, none after `last`, both (B,).
+
+    >>> consecutive_steps(np.array([10]), np.array([13]), 8)
+    array([[10, 11, 12, 13, 13, 13, 13, 13]])
+    """
+    return np.minimum(start[:, None] + np.arange(frames), last[:, None])
+
+
+#: From first and last steps, both (B,), and a number of frames to (B, frames) steps.
+Spacing = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+
+
+def spacing_of(facts: Mapping[str, Any]) -> Spacing:
+    """Return how the clips of a suite are spaced, by a checkpoint's facts: consecutive where actions are choices."""
+    return consecutive_steps if facts.get("action_choices") else spaced_steps
+
+
 class VideoClips(WindowedDemos):
     """Clips of videos: every video is as likely as any other, and every start in it.
 
@@ -41,6 +63,7 @@ class VideoClips(WindowedDemos):
         labels: dict[str, np.ndarray],
         cache: FrameCache | None,
         flow: FlowEstimator | None = None,
+        spacing: Spacing = spaced_steps,
     ) -> None:
         """Decode what is not decoded yet.
 
@@ -51,9 +74,10 @@ class VideoClips(WindowedDemos):
             labels: As `WindowedDemos`.
             cache: As `WindowedDemos`.
             flow: Makes a batch hold `flow_px` (B, frames - 1, 2, h, w), too: the flow from each frame to the next.
+            spacing: Which steps a clip shows.
         """
         super().__init__(dataset, {VIDEO: fit}, labels, cache)
-        self._clip, self._flow = frames, flow
+        self._clip, self._flow, self._spacing = frames, flow, spacing
         #: Starts are told apart this finely: one for every step of the longest video.
         self._starts = int(self._steps.max())
 
@@ -67,7 +91,7 @@ class VideoClips(WindowedDemos):
 
     def wanted(self, key: str, demos: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """Return the steps (B, frames) of samples."""
-        return spaced_steps(steps, self._steps[demos] - 1, self._clip)
+        return self._spacing(steps, self._steps[demos] - 1, self._clip)
 
     def batch(self, indices: np.ndarray) -> Batch:
         """See `TrainingData.batch`."""

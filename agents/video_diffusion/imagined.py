@@ -11,7 +11,7 @@ import numpy as np
 from flowbench.agents.training.checkpoint import Checkpoint
 from flowbench.agents.training.recipe import Split
 from flowbench.agents.training.sources import Sources
-from flowbench.agents.video_diffusion.clips import VIDEO, spaced_steps
+from flowbench.agents.video_diffusion.clips import VIDEO, spacing_of
 from flowbench.agents.video_diffusion.planner import VideoDiffusionPlanner, to_uint8
 from flowbench.agents.video_diffusion.recipe import open_videos
 from flowbench.data.dataset import DemoDataset
@@ -100,10 +100,11 @@ def imagine_clips(
     config = planner.config
     dataset = open_videos(_sources(planner.checkpoint, paths), split)
     flow = make_estimator(config.flow) if config.content == "flow" else None
+    spacing = spacing_of(planner.checkpoint.facts)
     for number in _chosen(dataset, tasks, per_task):
         info, origin = dataset.infos[number], dataset.origins[number]
         first = np.array([int(start * info.steps)])
-        steps = spaced_steps(first, np.array([info.steps - 1]), config.frames)[0]
+        steps = spacing(first, np.array([info.steps - 1]), config.frames)[0]
         recorded = [
             origin.reader.read(origin.demo, origin.keys[VIDEO], slice(step, step + 1)) for step in steps.tolist()
         ]

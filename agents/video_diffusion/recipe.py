@@ -13,7 +13,7 @@ from flowbench.agents.training.checkpoint import Checkpoint, suite_facts
 from flowbench.agents.training.imitation import demo_labels, image_facts
 from flowbench.agents.training.recipe import Batch, Moment, Recipe, Split
 from flowbench.agents.training.sources import Sources
-from flowbench.agents.video_diffusion.clips import VIDEO, VideoClips
+from flowbench.agents.video_diffusion.clips import VIDEO, VideoClips, spacing_of
 from flowbench.agents.video_diffusion.model import VideoDiffusion, VideoDiffusionConfig
 from flowbench.data.dataset import DemoDataset
 from flowbench.flow.estimators import make_estimator
@@ -75,4 +75,4 @@ def open_clips(config: VideoDiffusionConfig, facts: Mapping[str, Any], sources: 
     dataset = open_videos(sources, split)
     flow = make_estimator(config.flow) if config.content == "flow" else None
     labels = demo_labels(dataset, facts)
-    return VideoClips(dataset, config.training_fit, config.frames, labels, sources.frame_cache, flow)
+    return VideoClips(dataset, config.training_fit, config.frames, labels, sources.frame_cache, flow, spacing_of(facts))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from flowbench.cli.parsing import parse_names
-from flowbench.errors import RunFailed
+from flowbench.errors import RunFailed, UnknownName
 from flowbench.registry import get_suite
 
 
@@ -25,6 +25,9 @@ from flowbench.registry import get_suite
 )
 @click.option("--scenes", type=int, default=4, show_default=True, help="Scenes (seeds) per task.")
 @click.option("--first-seed", type=int, help="Seed of the first scene.  [default: 50000; evaluations use 0 and up]")
+@click.option(
+    "--window", type=int, help="Side of the windows in pixels; smaller images are enlarged to it.  [default: 128]"
+)
 @click.option("--full-share", type=float, help="Share of the scenes in the full render profile.  [default: 0.25]")
 @click.option("--workers", type=int, default=1, show_default=True, help="Processes; 0 runs in this one, for debugging.")
 @click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
@@ -40,6 +43,7 @@ def flow_pairs(**options: Any) -> None:
       flowbench flow-pairs --suite toy --scenes 2 --out pairs/toy
       flowbench flow-pairs --suite metaworld-mt50 --cameras corner,corner2,corner3,corner4 --out pairs/metaworld
       flowbench flow-pairs --suite libero90,libero-goal --scenes 2 --out pairs/libero
+      flowbench flow-pairs --suite ithor12-standin --tasks FloorPlan2-Toaster,FloorPlan3-Toaster --window 64 --out pairs
       flowbench train flow --data pairs --out my-raft
     """
     # Imported here so that --help needs no simulator.
@@ -50,13 +54,13 @@ def flow_pairs(**options: Any) -> None:
 
     suites = parse_names(options["suites"])
     wanted = parse_names(options["tasks"] or "")
-    tasks = {name: tuple(task.name for task in get_suite(name).tasks if task.name in wanted) for name in suites}
+    tasks = {name: tuple(task for task in wanted if _has(name, task)) for name in suites}
     for task in wanted:
         if not any(task in names for names in tasks.values()):
             get_suite(suites[0]).task(task)
     cameras = parse_names(options["cameras"] or "")
-    share = options["full_share"]
-    sampling = SamplingSpec() if share is None else replace(SamplingSpec(), full_profile=share)
+    changes = {"full_profile": options["full_share"], "window": options["window"]}
+    sampling = replace(SamplingSpec(), **{name: value for name, value in changes.items() if value is not None})
     spec = PairSetSpec(
         suites=tuple(name for name in suites if not wanted or tasks[name]),
         tasks=tasks if wanted else {},
@@ -75,3 +79,12 @@ def flow_pairs(**options: Any) -> None:
         pairs = PairSet(options["out"])
         click.echo(f"{len(pairs)} pairs of {len(pairs.paths)} scenes in {options['out']}.")
         pairs.close()
+
+
+def _has(suite: str, task: str) -> bool:
+    """Return whether a suite has a task, listed or not (`ithor12` has one for every room and object type)."""
+    try:
+        get_suite(suite).task(task)
+    except UnknownName:
+        return False
+    return True

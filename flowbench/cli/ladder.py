@@ -18,6 +18,9 @@ from flowbench.manifest import command_line
 )
 @click.option("--agent", default="avdc", show_default=True, help="An agent that has a ladder.")
 @click.option("--suite", required=True, help="A name (flowbench list suites).")
+@click.option(
+    "--backend", help="What the suite runs on, where it can run on several (ithor12: unity, standin, recorded)."
+)
 @click.option("--tasks", help="Comma-separated tasks of the suite.  [default: all]")
 @click.option("--cameras", help="Comma-separated camera poses.  [default: the suite's own]")
 @click.option("--seeds", help="Scenario seeds, e.g. 0-4.")
@@ -51,9 +54,9 @@ def ladder(**options: Any) -> None:
     """Run one method with every part perfect, then take the truth away part by part, and say what each step costs.
 
     The rungs of avdc, for each of its two rules: true object motion, exact flow of a perfect plan, estimated flow of a perfect
-    plan, the imagined plan (with --planner), and a plan in one random direction; and the zero action for all. Each is an
-    ordinary run in a folder of --out, so an interrupted ladder goes on where it stopped when the same command is run again.
-    Writes ladder.md, ladder.json and ladder.png there.
+    plan, the imagined plan (with --planner), and a plan in one random direction; and the zero action for all (in navigation
+    random actions, and the end at once). Each is an ordinary run in a folder of --out, so an interrupted ladder goes on where
+    it stopped when the same command is run again. Writes ladder.md, ladder.json and ladder.png there.
 
     \b
     Examples:
@@ -61,7 +64,8 @@ def ladder(**options: Any) -> None:
       flowbench diagnose ladder --suite metaworld11 --tasks door-open,hammer --episodes 5 --flow raft-small --out l1
       flowbench diagnose ladder --suite metaworld11 --planner retrieval --checkpoint demos.h5 --out l2
       flowbench diagnose ladder --suite libero-object --episodes 10 --rules robust --out l3
-      flowbench diagnose ladder --suite metaworld11 --out l4 --dry-run
+      flowbench diagnose ladder --suite ithor12 --backend standin --out l4
+      flowbench diagnose ladder --suite metaworld11 --out l5 --dry-run
     """
     # Imported here so that --help needs no pandas.
     from flowbench.cli.eval import build_spec, eval_
@@ -70,6 +74,9 @@ def ladder(**options: Any) -> None:
     from flowbench.ladder import attribute, run_ladder
     from flowbench.rungs import rungs_of
 
+    # What this command does not offer is as in `flowbench eval`; its agent is replaced in each rung.
+    with eval_.make_context("eval", ["--agent", "zero", "--suite", options["suite"]]) as context:
+        spec = build_spec({**context.params, **options, "agent": "zero", "checkpoint": None})
     rungs = rungs_of(
         options["agent"],
         flow=options["flow"],
@@ -77,11 +84,9 @@ def ladder(**options: Any) -> None:
         planner=options["planner"],
         checkpoint=options["checkpoint"],
         rules=parse_names(options["rules"]),
+        suite=spec.suite,
     )
     chosen = _chosen(rungs, options["rungs"])
-    # What this command does not offer is as in `flowbench eval`; its agent is replaced in each rung.
-    with eval_.make_context("eval", ["--agent", "zero", "--suite", options["suite"]]) as context:
-        spec = build_spec({**context.params, **options, "agent": "zero", "checkpoint": None})
     eval_options = EvalOptions(
         workers=options["workers"],
         device=options["device"],

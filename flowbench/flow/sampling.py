@@ -1,13 +1,13 @@
 """How pairs for flow networks are drawn from a simulated scene.
 
 An expert, sometimes a clumsy one, acts in the scene; then the scene is looked at from somewhere near one of its cameras, as a
-planner sees it: in plans of eight frames (a gap of a seventh of an episode), and from close by in time. What is kept of each
-pair is a window, mostly around something that moves.
+planner sees it: in plans of eight frames (a gap of a seventh of an episode), and from close by in time. Where an action is one
+of a few, plans have a frame for every action. What is kept of each pair is a window, mostly around something that moves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from flowbench.flow.exact import exact_flow
 from flowbench.flow.pairs import MOVING, ROBOT, TARGET, VISIBLE, PairInfo, Pairs
 from flowbench.flow.robots import robot_mask
 from flowbench.flow.snapshot import Snapshot, take_snapshot
-from flowbench.task import Scenario
+from flowbench.task import ActionSpec, Scenario
 
 #: Frames of a plan (arXiv 2310.08576, section 3.1: the first and seven imagined ones).
 PLAN_FRAMES = 8
@@ -87,9 +87,13 @@ def sample_scene(
     infos: list[PairInfo] = []
     for camera in poses or [_draw_pose(env, views, spec, rng) for _ in range(spec.views_per_scene)]:
         mounted = env.simulator.view(CameraPose.parse(camera).view).mounted
-        planned = [] if mounted else _plan_steps(len(states), rng)
+        if env.task.action_spec.choices:
+            planned, near = _walk_steps(len(states), rng), []
+        else:
+            planned = [] if mounted else _plan_steps(len(states), rng)
+            near = _near_steps(len(states), planned, spec.near_pairs, rng)
         pairs = [(*pair, True) for pair in zip(planned, planned[1:], strict=False)]
-        pairs += [(*pair, False) for pair in _near_steps(len(states), planned, spec.near_pairs, rng)]
+        pairs += [(*pair, False) for pair in near]
         seen: dict[int, Snapshot] = {}
         for first, second, is_plan in pairs:
             if rng.random() < 0.4:
@@ -99,7 +103,9 @@ def sample_scene(
                     env.set_state(states[step])
                     seen[step] = take_snapshot(env, camera, rgb=True)
             whole = pair_arrays(seen[first], seen[second], env.task.targets, env.task.family)
-            for _ in range(spec.windows_per_pair if is_plan else 1):
+            # Two windows of an image that is no larger than they are would be the same.
+            several = is_plan and spec.window < min(whole[0].shape[:2])
+            for _ in range(spec.windows_per_pair if several else 1):
                 window = _draw_window(whole, spec, rng)
                 if window is None:
                     continue
@@ -148,19 +154,42 @@ def _act(env: TaskEnv, expert: Agent, seed: int, spec: SamplingSpec, rng: np.ran
     observation, _ = env.reset(options={"scenario": Scenario(seed)})
     chunker = ActionChunker(expert)
     chunker.reset(env.task, env.cameras, seed)
-    low, high = (np.array(bound) for bound in (env.task.action_spec.low, env.task.action_spec.high))
-    noise = rng.uniform(0.1, 0.5) * (high - low) / 2 if rng.random() < spec.clumsy else 0.0
-    drift = np.zeros(len(low))
+    make = _slips if env.task.action_spec.choices else _drifts
+    disturbed = make(env.task.action_spec, rng.random() < spec.clumsy, rng)
     states = [env.get_state()]
     for _ in range(min(spec.most_steps, env.rules.horizon)):
-        # Disturbances that last some steps go somewhere; white noise trembles on the spot.
-        drift = 0.8 * drift + 0.6 * rng.standard_normal(len(low))
-        action = np.clip(chunker.act(observation) + noise * drift, low, high)
-        observation, _, terminated, truncated, _ = env.step(action)
+        observation, _, terminated, truncated, _ = env.step(disturbed(chunker.act(observation)))
         states.append(env.get_state())
         if terminated or truncated:
             break
     return states
+
+
+def _drifts(spec: ActionSpec, clumsy: bool, rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what a hand that is not quite its own makes of a wanted action."""
+    low, high = np.array(spec.low), np.array(spec.high)
+    noise = rng.uniform(0.1, 0.5) * (high - low) / 2 if clumsy else 0.0
+    drift = np.zeros(len(low))
+
+    def disturbed(action: np.ndarray) -> np.ndarray:
+        # Disturbances that last some steps go somewhere; white noise trembles on the spot.
+        drift[:] = 0.8 * drift + 0.6 * rng.standard_normal(len(low))
+        return np.clip(action + noise * drift, low, high)
+
+    return disturbed
+
+
+def _slips(spec: ActionSpec, clumsy: bool, rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what an absent mind makes of a wanted choice: sometimes any other, but never the end."""
+    others = [number for number, name in enumerate(spec.choices) if name != "Done"]
+    chance = rng.uniform(0.2, 0.6) if clumsy else 0.0
+    return lambda action: np.array([float(rng.choice(others))]) if rng.random() < chance else action
+
+
+def _walk_steps(length: int, rng: np.random.Generator) -> list[int]:
+    """Return the steps of a plan where each action is one of a few: consecutive ones (AVDC's iTHOR videos have stride 1)."""
+    start = int(rng.integers(max(1, length - PLAN_FRAMES + 1)))
+    return list(range(start, min(start + PLAN_FRAMES, length)))
 
 
 def _plan_steps(length: int, rng: np.random.Generator) -> list[int]:

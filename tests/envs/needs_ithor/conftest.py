@@ -105,3 +105,19 @@ def walk():
         return [simulator.step(np.array([choice])) for choice in np.random.default_rng(seed).integers(3, size=count)]
 
     return walk
+
+
+@pytest.fixture(scope="session")
+def walks(opengl, tmp_path_factory):
+    """Two demonstrations of one target."""
+    from flowbench.data.collect import CollectOptions, collect
+    from flowbench.data.collect_spec import CollectSpec
+    from flowbench.spec import AgentSpec
+
+    path = tmp_path_factory.mktemp("walks") / "walks.h5"
+    spec = CollectSpec(
+        suite="ithor12-standin", protocol="clean", agent=AgentSpec("scripted"), tasks=("Toaster",), cameras=("agent",),
+        seeds=(10_000, 10_001), demonstrations=2, max_attempts=2, modalities=("rgb",),
+    )  # fmt: skip
+    collect(spec, path, CollectOptions(workers=0, progress=False))
+    return path
