@@ -120,6 +120,9 @@ class ImageEncoder(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Return the (B, C, H / 2 ** (stages + 1), W / 2 ** (stages + 1)) map before pooling."""
+        if self.training:
+            # Channels last in memory: two thirds of the time of a training step in bf16 on a CPU.
+            images = images.contiguous(memory_format=torch.channels_last)
         maps = self.maxpool(self.relu(self.bn1(self.conv1((images - self.mean) / self.std))))
         for stage in range(self.config.stages):
             maps = self.get_submodule(f"layer{stage + 1}")(maps)
