@@ -202,7 +202,9 @@ class SofNetwork(nn.Module):
         for row, number in enumerate(numbers):
             if (name, training, number) not in self._kept:
                 self._kept[name, training, number] = work_out(row)
-        return torch.stack([self._kept[name, training, number] for number in numbers])
+        # Autocast on a CPU knows no float16, in which plans are kept.
+        with torch.autocast(batch[NUMBER].device.type, enabled=False):
+            return torch.stack([self._kept[name, training, number] for number in numbers])
 
 
 def shifted_alike(
