@@ -34,7 +34,8 @@ class OraclePlanner:
     is lost again (handle-press loses it at once), sampled as AVDC samples its videos. From states that the expert was not
     written for (a toppled object, at a replan) the roll-out may fail, and the plan with it.
 
-    Where actions are choices, a plan shows every action until the expert says that it has finished, or as many as fit.
+    Where actions are choices, a plan shows every action until the expert says that it has finished, or as many as fit; those that
+    turn out to be blocked are left out, because a plan that walks into a wall is not perfect.
     """
 
     needs = Needs(privileged=True)
@@ -117,11 +118,13 @@ class OraclePlanner:
         if self._new:
             self._expert.reset(self._task, {}, seed)
             self._new = False
-        states = [simulator.get_state()]
-        for step in range(1, self._frames):
+        states, view = [simulator.get_state()], CameraPose.parse(observation.camera).view
+        for step in range(1, self._max_steps + 1):
+            before = simulator.view(view).camera_to_world
             over = simulator.step(self._expert.act(_look(simulator, observation.instruction, step))).over
-            states.append(simulator.get_state())
-            if over:
+            if over or not np.array_equal(simulator.view(view).camera_to_world, before):
+                states.append(simulator.get_state())
+            if over or len(states) == self._frames:
                 break
         return states
 
