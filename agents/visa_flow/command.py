@@ -13,6 +13,7 @@ from flowbench.cli.parsing import parse_names, parse_size
 @click.command("visa", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for clips.h5 and sheet.png.")
+@click.option("--tasks", default="", help="Comma-separated tasks of demonstrations.  [default: all]")
 @click.option("--cameras", default="", help="Comma-separated cameras.  [default: all]")
 @click.option("--image-size", help="WIDTHxHEIGHT of what is stored.  [default: the shorter side 96]")
 @click.option("--stride", default=5, show_default=True, help="Steps, or frames, from one look to the next.")
@@ -60,7 +61,8 @@ def visa(**options: Any) -> None:
     if options["mask_model"]:
         given["mask_model"] = options["mask_model"]
     size = parse_size(options["image_size"]) if options["image_size"] else None
-    spec = ClipSpec(cameras=parse_names(options["cameras"]), image_size=size, **given)
+    tasks, cameras = (parse_names(options[name]) if options[name] else () for name in ("tasks", "cameras"))
+    spec = ClipSpec(tasks=tasks, cameras=cameras, image_size=size, **given)
     out = options["out"]
     if out.exists() and not out.is_dir():
         raise DataError(f"--out {out} is a file; give the name of a folder.")

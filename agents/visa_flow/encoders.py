@@ -20,7 +20,7 @@ def make_image_encoder(name: str, width: int, image_size: tuple[int, int], path:
 
 
 class ConvEncoder(nn.Module):
-    """Four convolutions, then nine tokens of the regions of a picture and one of where its features are.
+    """Three convolutions, then nine tokens of the regions of a picture and one of where its features are.
 
     Nine and one are the numbers of GR-1's latents and class token. The places of features (spatial softmax, Finn et al. 2016)
     are what a small network can learn from few demonstrations where a hand must go.
@@ -28,13 +28,14 @@ class ConvEncoder(nn.Module):
 
     tokens = 10
 
-    def __init__(self, width: int, channels: tuple[int, ...] = (32, 48, 64, 64)) -> None:
+    def __init__(self, width: int, channels: tuple[int, ...] = (32, 64, 64)) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         entering = 3
-        for number, leaving in enumerate(channels):
-            kernel, stride = (5, 2) if number == 0 else (3, 2 if number < 3 else 1)
-            layers += [nn.Conv2d(entering, leaving, kernel, stride, kernel // 2), nn.GroupNorm(4, leaving), nn.ReLU()]
+        # Coarse at once: on a CPU, large maps of few channels cost more than all the rest.
+        for leaving, (kernel, stride) in zip(channels, ((8, 4), (3, 2), (3, 1)), strict=True):
+            layers += [nn.Conv2d(entering, leaving, kernel, stride, (kernel - 1) // 2)]
+            layers += [nn.GroupNorm(4, leaving), nn.ReLU()]
             entering = leaving
         self.layers = nn.Sequential(*layers)
         self.regions = nn.Linear(entering, width)

@@ -23,7 +23,7 @@ from flowbench.data.layout import DATA, FORMAT_VERSION, MASK, dataset_name
 from flowbench.data.pool import Crash, map_demos
 from flowbench.data.readers import open_demos
 from flowbench.data.writer import write_file
-from flowbench.errors import DataError, RunFailed
+from flowbench.errors import DataError, RunFailed, unknown_name
 from flowbench.manifest import command_line
 
 #: Name of the file in the output folder.
@@ -100,18 +100,23 @@ def _from_demonstrations(
     reader = open_demos(source)
     if not reader.demos:
         raise DataError(f"{source} holds no demonstrations.")
+    tasks = {info.task for info in reader.demos}
+    for name in spec.tasks:
+        if name not in tasks:
+            raise unknown_name("task", name, [task for task in tasks if task], f"The data in {source}")
+    chosen = [number for number, info in enumerate(reader.demos) if not spec.tasks or info.task in spec.tasks]
     Parting(spec)  # What cannot be had is told before anything is done.
 
     def make() -> Iterator[tuple[int, Clip]]:
         try:
-            for demo, answer in map_demos(partial(DemoClips, source, spec), reader, range(len(reader.demos)), workers):
+            for demo, answer in map_demos(partial(DemoClips, source, spec), reader, chosen, workers):
                 if isinstance(answer, Crash):
                     raise RunFailed(f"The process that looked at {reader.demos[demo].name} {answer.how}.")
                 yield demo, answer
         finally:
             reader.close()
 
-    return len(reader.demos), make
+    return len(chosen), make
 
 
 def _write(group: h5py.Group, clip: Clip) -> int:

@@ -43,6 +43,7 @@ class ClipSpec:
     """How clips are made of demonstrations and videos.
 
     Attributes:
+        tasks: Which demonstrations; empty for all.
         cameras: Which; empty for all that the suite, or the recording, has.
         image_size: (width, height) in pixels of what is stored; None makes the shorter side 96.
         stride: Steps, or frames, from one look to the next.
@@ -57,6 +58,7 @@ class ClipSpec:
         instruction: Sentence of a plain video; "" takes the words of its name.
     """
 
+    tasks: tuple[str, ...] = ()
     cameras: tuple[str, ...] = ()
     image_size: tuple[int, int] | None = None
     stride: int = 5
