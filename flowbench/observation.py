@@ -99,13 +99,18 @@ class Observation(Mapping[str, np.ndarray]):
         """Return the int32 (H, W) object ids of a camera (default: the episode's)."""
         return self[f"{camera or self.camera}/segmentation"]
 
+    @property
+    def segmentation_names(self) -> Mapping[int, str]:
+        """Name of every object id of `segmentation`, without 0; empty where there is no segmentation."""
+        return self._names() if self._names else {}
+
     def mask(self, *names: str, camera: str | None = None) -> np.ndarray:
         """Return the bool (H, W) mask of the named objects, e.g. of `task.targets`, in a camera (default: the episode's).
 
         Raises:
             UnknownName: With the nearest name.
         """
-        id_of_name = {name: index for index, name in (self._names() if self._names else {}).items()}
+        id_of_name = {name: index for index, name in self.segmentation_names.items()}
         for name in names:
             if name not in id_of_name:
                 raise unknown_name("segmentation name", name, id_of_name, "This observation")
