@@ -290,7 +290,8 @@ class AvdcAgent:
                 step=record.step,
                 frames=record.plan.frames,
                 window=tuple(record.plan.window),
-                flow_px=None if record.chain is None else record.chain.forward_px,
+                # Exact flow is not a number where a point ends up behind the camera.
+                flow_px=None if record.chain is None else np.nan_to_num(record.chain.forward_px),
                 points_px=record.motion.pixels,
                 live=record.motion.live,
                 title=f"plan {number} at step {record.step}: {record.mode}, rule {self._rule}, flow {self._settings.name}",
