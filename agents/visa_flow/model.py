@@ -68,7 +68,7 @@ class VisaFlowConfig:
     pretrain: bool = True
     future: Literal["semantic", "rgb", "none"] = "semantic"
     ahead: int = 3
-    future_weight: float = 0.1
+    future_weight: float = 1.0
     decoded_looks: int = 3
     cameras: tuple[str, ...] = ()
     image_size: tuple[int, int] = (96, 96)

@@ -12,6 +12,7 @@ from flowbench.agents.visa_flow.drawing import MANIPULATOR, OBJECT
 from flowbench.agents.visa_flow.tracks import FlowTracker
 from flowbench.errors import DataError, missing_extra
 from flowbench.flow.exact import moved_bodies
+from flowbench.flow.robots import is_robot
 from flowbench.flow.snapshot import Snapshot
 
 #: By simulator family: segmentation names of what manipulates. iTHOR's agent is the camera itself and never in the picture.
@@ -19,13 +20,6 @@ _MANIPULATORS = {
     "metaworld": r"hand|leftpad|rightpad|right_hand(/.*)?|right_l6(/.*)?",
     "libero": r"gripper",
     "calvin": r"gripper",
-    "toy": r"gripper",
-}
-#: What never is the active object, however it moves.
-_ROBOTS = {
-    "metaworld": r"right_\w+(/.*)?|hand|head|leftpad|rightpad|torso|pedestal(_feet)?|controller_box|site/.*",
-    "libero": r"robot|gripper",
-    "calvin": r"robot|gripper",
     "toy": r"gripper",
 }
 #: A pixel moves if the camera's typical motion leaves at least this much of its own, as a share of the image's side.
@@ -56,13 +50,12 @@ def named_masks(
 
 def moved_names(first: Snapshot, last: Snapshot, family: str) -> set[str]:
     """Return the names of what moved between two snapshots besides the robot: the active object of a task that names none."""
-    robot = re.compile(_ROBOTS.get(family, r"(?!)"))
     moved = moved_bodies(np.round(first.body_to_world, 3), np.round(last.body_to_world, 3))
     ids = {
         int(number) for snapshot in (first, last) for number in np.unique(snapshot.segmentation[moved[snapshot.bodies]])
     }
     found = {first.segmentation_names.get(number, "") for number in ids}
-    return {name for name in found if name and not robot.fullmatch(name)}
+    return {name for name in found if name and not is_robot(name, family)}
 
 
 def motion_masks(frames: Sequence[np.ndarray], tracker: FlowTracker) -> list[dict[str, np.ndarray]]:

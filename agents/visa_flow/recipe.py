@@ -15,8 +15,10 @@ from flowbench.agents.training.imitation import MIN_STD
 from flowbench.agents.training.recipe import Batch, Moment, Recipe, Split, TrainingData
 from flowbench.agents.training.sources import Sources
 from flowbench.agents.visa_flow.data import ACTION_KEYS, open_looks, robot_cameras, with_clips
+from flowbench.agents.visa_flow.extract import CLIPS
 from flowbench.agents.visa_flow.model import VisaFlowConfig, VisaFlowNetwork
 from flowbench.data.dataset import DemoDataset
+from flowbench.data.demonstration import DemoReader
 
 PRETRAIN, FINETUNE = "pretrain", "finetune"
 
@@ -48,9 +50,7 @@ class VisaFlowRecipe(Recipe):
         facts["proprio"] = _statistics(labelled, "proprio")
         facts["state_size"] = len(facts["proprio"]["mean"])
         # Which tenth of the data was labelled decides as much as how much of it.
-        facts["labelled"] = [
-            f"{origin.reader.path.name}/{origin.reader.demos[origin.demo].name}" for origin in labelled.origins
-        ]
+        facts["labelled"] = [_name(origin.reader, origin.demo) for origin in labelled.origins]
         labelled.close()
         videos.close()
         return facts
@@ -80,6 +80,12 @@ class VisaFlowRecipe(Recipe):
         from flowbench.agents.visa_flow.agent import VisaFlowAgent
 
         return VisaFlowAgent(checkpoint, device)
+
+
+def _name(reader: DemoReader, demo: int) -> str:
+    """Return a demonstration's name: its file, or the folder where every file of clips has the same name."""
+    file = reader.path.parent.name if reader.path.name == CLIPS else reader.path.name
+    return f"{file}/{reader.demos[demo].name}"
 
 
 def _statistics(

@@ -28,7 +28,7 @@ TOY, RECIPE = get_suite("toy"), VisaFlowRecipe()
 @pytest.fixture(scope="session")
 def clips(toy_demos, tmp_path_factory):
     """Two looks' worth of cameras of the toy's demonstrations."""
-    out = tmp_path_factory.mktemp("clips") / "clips.h5"
+    out = tmp_path_factory.mktemp("clips") / "toy-clips.h5"
     spec = ClipSpec(cameras=("front", "side"), image_size=(32, 24), stride=2, chunk=5)
     list(extract(toy_demos, out, spec, workers=0, progress=False))
     return out
@@ -139,7 +139,7 @@ def test_pre_training_reads_no_action_and_fine_tuning_only_those_of_the_labelled
     config = settings().config
     given = sources(clips, label_fraction=0.5)
     facts = RECIPE.facts(config, given)
-    names = {f"clips.h5/demo_{number}" for number in range(4)}
+    names = {f"toy-clips.h5/demo_{number}" for number in range(4)}
     assert set(facts["labelled"]) < names and len(facts["labelled"]) == 2
     videos = open_looks(config, facts, with_clips(given, config), "train", labelled=False)
     actions = open_looks(config, facts, with_clips(given, config), "train", labelled=True)
@@ -148,18 +148,18 @@ def test_pre_training_reads_no_action_and_fine_tuning_only_those_of_the_labelled
     batch = videos.batch(np.arange(len(videos)))
     assert "action_chunk" not in batch and not batch["has_state"].any() and not batch["proprio"].any()
     used = {info.name for dataset in actions.datasets for info in dataset.infos}
-    assert {f"clips.h5/{name}" for name in used} == set(facts["labelled"])
+    assert {f"toy-clips.h5/{name}" for name in used} == set(facts["labelled"])
     assert actions.batch(np.arange(2))["action_chunk"].shape == (2, config.history, 5, 4)
 
 
 def test_actions_that_are_withheld_change_nothing(clips, tmp_path):
     """Neither statistics nor weights may know them."""
     kept = set(RECIPE.facts(settings().config, sources(clips, label_fraction=0.5))["labelled"])
-    changed = tmp_path / "clips.h5"
+    changed = tmp_path / "toy-clips.h5"
     changed.write_bytes(clips.read_bytes())
     with h5py.File(changed, "a") as file:
         for name, group in file["data"].items():
-            if f"clips.h5/{name}" not in kept:
+            if f"toy-clips.h5/{name}" not in kept:
                 group["obs/action_chunk"][...] = 0.77
                 group["obs/proprio"][...] = 0.77
     weights = []
@@ -235,7 +235,9 @@ def test_a_chunk_lasts_until_the_next_look(checkpoint):
 
 def test_the_agent_keeps_the_contract_and_its_checkpoint_says_what_was_labelled(checkpoint):
     check_agent(lambda: VisaFlowAgent(checkpoint), task="lift", camera="front", steps=2)
-    assert Checkpoint.open(checkpoint.folder).facts["labelled"] == [f"clips.h5/demo_{number}" for number in range(4)]
+    assert Checkpoint.open(checkpoint.folder).facts["labelled"] == [
+        f"toy-clips.h5/demo_{number}" for number in range(4)
+    ]
 
 
 @pytest.mark.parametrize("changes", [("pretrain=false",), ("future=rgb",), ("future=none", "pretrain=false")])
