@@ -29,9 +29,9 @@ from flowbench.cli.parsing import parse_names, parse_size
     "--tracks",
     default="auto",
     show_default=True,
-    help="exact (a simulator's), a flow estimator (flowbench list flow), or auto: exact, else dis.",
+    help="exact (a simulator's), cotracker, a flow estimator (flowbench list flow), or auto: exact, else dis.",
 )
-@click.option("--checkpoint", default="", help="Weights of the flow estimator.")
+@click.option("--checkpoint", default="", help="Weights of the tracker or flow estimator.")
 @click.option("--mask-model", help="Folder or hub name of SAM's weights.  [default: facebook/sam-vit-base]")
 @click.option("--camera-as", default="video", show_default=True, help="Robot's camera that a plain video stands for.")
 @click.option("--instruction", default="", help="Sentence of a plain video.  [default: the words of its name]")

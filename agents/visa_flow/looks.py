@@ -15,7 +15,7 @@ import numpy as np
 
 from flowbench.agents.visa_flow.drawing import PointTracker, semantic_flow
 from flowbench.agents.visa_flow.parts import SAM_MODEL, SamSegmenter, motion_masks, moved_names, named_masks
-from flowbench.agents.visa_flow.tracks import ExactTracker, FlowTracker
+from flowbench.agents.visa_flow.tracks import CoTracker, ExactTracker, FlowTracker, load_cotracker
 from flowbench.data.collect_spec import CollectSpec
 from flowbench.data.info import known_task
 from flowbench.data.readers import open_demos
@@ -51,8 +51,8 @@ class ClipSpec:
         chunk: Actions that are kept of every look.
         masks: One of `MASKS`; `auto` takes the simulator's where there is one, the recorded ids where there are some, else
             motion.
-        tracks: `auto` (exact where masks are the simulator's), `exact`, or the name of a flow estimator.
-        checkpoint: Weights of the flow estimator; "" for its default.
+        tracks: `auto` (exact where masks are the simulator's), `exact`, `cotracker`, or the name of a flow estimator.
+        checkpoint: Weights of the tracker or the flow estimator; "" for its default.
         mask_model: Weights of the segmenter.
         camera_as: Name under which a plain video's pictures are stored: the robot's camera that they stand for.
         instruction: Sentence of a plain video; "" takes the words of its name.
@@ -125,6 +125,7 @@ class Parting:
         """
         self.spec = spec
         self._segmenter = SamSegmenter(spec.mask_model) if spec.masks == "sam" else None
+        self._predict = load_cotracker(spec.checkpoint) if spec.tracks == "cotracker" else None
         self._estimator: Any = None
 
     def draw(self, seen: _Seen) -> tuple[np.ndarray, str]:
@@ -137,7 +138,13 @@ class Parting:
         exact = bool(seen.snapshots) and spec.tracks in ("auto", "exact") and spec.masks in ("auto", "simulator")
         if spec.tracks == "exact" and not exact:
             raise BadValue("Exact tracks need the simulator's masks and states; leave --tracks and --masks at auto.")
-        tracker: PointTracker = ExactTracker(seen.snapshots) if exact else FlowTracker(seen.frames, self.estimator)
+        tracker: PointTracker
+        if exact:
+            tracker, tracks = ExactTracker(seen.snapshots), "exact"
+        elif self._predict:
+            tracker, tracks = CoTracker(seen.frames, self._predict), "cotracker"
+        else:
+            tracker, tracks = FlowTracker(seen.frames, self.estimator), self.estimator.name
         masks, how = seen.masks, "simulator"
         if not masks or spec.masks in ("motion", "sam"):
             if spec.masks == "simulator":
@@ -149,14 +156,16 @@ class Parting:
             if self._segmenter:
                 masks, how = self._segmenter.masks(seen.frames, masks), "sam"
         drawn = semantic_flow(seen.frames, masks, tracker, spec.trace)
-        return np.stack([look.image for look in drawn]), f"{how}, {'exact' if exact else self.estimator.name}"
+        return np.stack([look.image for look in drawn]), f"{how}, {tracks}"
 
     @property
     def estimator(self) -> Any:
         """The flow estimator, built when it is first needed."""
         if self._estimator is None:
-            name = self.spec.tracks if self.spec.tracks not in ("auto", "exact") else DEFAULT_ESTIMATOR
-            self._estimator = make_estimator(name, checkpoint=self.spec.checkpoint or None)
+            if self.spec.tracks in ("auto", "exact", "cotracker"):
+                self._estimator = make_estimator(DEFAULT_ESTIMATOR)
+            else:
+                self._estimator = make_estimator(self.spec.tracks, checkpoint=self.spec.checkpoint or None)
         return self._estimator
 
 

@@ -1,11 +1,14 @@
-"""Points followed from look to look: exactly in a simulator, by an estimator's flow in any video."""
+"""Points followed from look to look: exactly in a simulator, by an estimator's flow or a point tracker in any video."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from flowbench.errors import BadValue
 from flowbench.flow.estimators import FlowEstimator
 from flowbench.flow.exact import track_points
 from flowbench.flow.snapshot import Snapshot
@@ -42,6 +45,48 @@ class FlowTracker:
             pair = self._frames[first][None], self._frames[second][None]
             self._flows_px[first, second] = self._estimate(*pair)[0]
         return self._flows_px[first, second]
+
+
+class CoTracker:
+    """Points are followed by CoTracker (`facebookresearch/co-tracker`, `cotracker/predictor.py` at 0066a8e)."""
+
+    def __init__(self, frames: Sequence[np.ndarray], predict: Any) -> None:
+        self._frames, self._predict = frames, predict
+
+    def follow(self, looks: Sequence[int], pixels: np.ndarray) -> np.ndarray:
+        """See `PointTracker.follow`."""
+        import torch
+
+        points = np.asarray(pixels, np.float64)
+        if len(looks) == 1:
+            return points[None]
+        # In the order of the looks, the newest first: it follows time either way.
+        video = torch.from_numpy(np.stack([self._frames[look] for look in looks])).permute(0, 3, 1, 2)[None].float()
+        queries = torch.from_numpy(np.pad(points, ((0, 0), (1, 0)))).float()[None]
+        with torch.inference_mode():
+            tracks, _ = self._predict(video, queries=queries)
+        return tracks[0].numpy().astype(np.float64)
+
+
+def load_cotracker(checkpoint: str) -> Any:
+    """Return CoTracker's predictor.
+
+    Raises:
+        BadValue: If its package or its weights are not there.
+    """
+    try:
+        from cotracker.predictor import CoTrackerPredictor
+    except ImportError as error:
+        raise BadValue(
+            f"Tracks by CoTracker need its package ({error}). Install it from github.com/facebookresearch/co-tracker and name "
+            "its weights with --checkpoint FILE; or use --tracks dis, which needs neither."
+        ) from error
+    if not Path(checkpoint).is_file():
+        raise BadValue(
+            f"Tracks by CoTracker need its weights, and {checkpoint or 'no --checkpoint'} is no file. Its README says where to "
+            "get them; --tracks dis needs none."
+        )
+    return CoTrackerPredictor(checkpoint=checkpoint).eval()
 
 
 def sample_px(flow_px: np.ndarray, points: np.ndarray) -> np.ndarray:

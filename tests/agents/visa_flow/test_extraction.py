@@ -1,12 +1,14 @@
 """Semantic flow: what is drawn follows what moved, is the same from every source, and can be had of any video."""
 
 import json
+import sys
+import types
 
 import h5py
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 cv2 = pytest.importorskip("cv2")
 
 from click.testing import CliRunner  # noqa: E402
@@ -15,9 +17,9 @@ import flowbench  # noqa: E402
 from flowbench.agents.visa_flow.data import clip_spec  # noqa: E402
 from flowbench.agents.visa_flow.drawing import DIM, PART_COLOURS, draw, semantic_flow, spread_points  # noqa: E402
 from flowbench.agents.visa_flow.extract import extract  # noqa: E402
-from flowbench.agents.visa_flow.looks import ClipSpec, find_videos, read_video  # noqa: E402
+from flowbench.agents.visa_flow.looks import ClipSpec, Parting, find_videos, read_video  # noqa: E402
 from flowbench.agents.visa_flow.parts import SamSegmenter, moved_names, named_masks  # noqa: E402
-from flowbench.agents.visa_flow.tracks import ExactTracker, FlowTracker, sample_px  # noqa: E402
+from flowbench.agents.visa_flow.tracks import CoTracker, ExactTracker, FlowTracker, load_cotracker, sample_px  # noqa: E402
 from flowbench.cli.data import data as data_command  # noqa: E402
 from flowbench.data.readers import open_demos  # noqa: E402
 from flowbench.errors import BadValue, DataError, FlowBenchError, UnknownName  # noqa: E402
@@ -240,8 +242,6 @@ def test_a_segmenter_without_weights_says_how_to_get_them(tmp_path):
 
 def test_a_segmenter_is_asked_at_what_moves(tmp_path):
     transformers = pytest.importorskip("transformers")
-    import torch
-
     torch.manual_seed(0)
     small = {"hidden_size": 16, "mlp_dim": 16}
     layers = {"num_hidden_layers": 1, "num_attention_heads": 2}
@@ -266,6 +266,35 @@ def test_a_segmenter_is_asked_at_what_moves(tmp_path):
     masks = segmenter.masks(frames, [{"manipulator": moving}, {"manipulator": np.zeros_like(moving)}])
     assert masks[0]["manipulator"].shape == (64, 64) and masks[0]["manipulator"].dtype == bool
     assert not masks[1]["manipulator"].any(), "nothing moves, nothing is asked"
+
+
+def test_cotracker_is_given_the_looks_newest_first_and_its_points_at_the_first(monkeypatch, tmp_path):
+    with pytest.raises(BadValue, match=r"need its package .*; or use --tracks dis, which needs neither"):
+        Parting(ClipSpec(tracks="cotracker"))
+    calls = []
+
+    class Predictor:
+        def __init__(self, checkpoint):
+            self.eval = lambda: self
+
+        def __call__(self, video, queries):
+            calls.append((video, queries))
+            times = video.shape[1]
+            return queries[:, None, :, 1:] - 3 * torch.arange(times)[None, :, None, None], None
+
+    module = types.ModuleType("cotracker.predictor")
+    module.CoTrackerPredictor = Predictor
+    monkeypatch.setitem(sys.modules, "cotracker", types.ModuleType("cotracker"))
+    monkeypatch.setitem(sys.modules, "cotracker.predictor", module)
+    with pytest.raises(BadValue, match="need its weights, and no --checkpoint is no file"):
+        Parting(ClipSpec(tracks="cotracker"))
+    (tmp_path / "w.pth").touch()
+    frames = moving_square()
+    tracks = CoTracker(frames, load_cotracker(str(tmp_path / "w.pth"))).follow([3, 2, 1], np.array([[20.0, 30.0]]))
+    np.testing.assert_allclose(tracks[:, 0], [[20, 30], [17, 27], [14, 24]])
+    ((video, queries),) = calls
+    assert queries.tolist() == [[[0.0, 20.0, 30.0]]]
+    np.testing.assert_array_equal(video[0].permute(0, 2, 3, 1), np.stack(frames[3:0:-1]))
 
 
 def test_nothing_to_see_is_an_error_of_one_sentence(tmp_path):
