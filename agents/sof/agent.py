@@ -61,7 +61,7 @@ class SofAgent(ImitationAgent):
         if act not in ACTS:
             raise unknown_name("act", str(act), ACTS, "Agent sof")
         self._learned = act == "learned"
-        most = config.chunk if self._learned else config.horizon - LOOKAHEAD
+        most = config.chunk if self._learned else config.horizon
         self._replan = config.execute if replan is None else int(replan)
         if not 1 <= self._replan <= most:
             raise BadValue(
@@ -105,7 +105,7 @@ class SofAgent(ImitationAgent):
         if self._left == 0:
             with torch.inference_mode(), self._timed():
                 tokens, frames, _, _ = self._choose(observation)
-                steps = range(self._replan + LOOKAHEAD)
+                steps = range(min(self._replan + LOOKAHEAD, self._config.horizon))
                 content = self._disturbed(self._model.skills.decode(tokens, frames, list(steps)))
             self._record(observation, frames, content)
             self._geometry.take(observation, content[0].cpu().numpy())

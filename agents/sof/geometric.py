@@ -1,9 +1,9 @@
 """Flow2Action without learning: the flow of the hand's own pixels, their depth and calibration give the hand's path.
 
-The paper's learning-free variant is "AVDC-style geometry with depth and segmentation", without details. AVDC follows the object,
-whose motion spans a whole episode; a skill block is 32 steps long and mostly shows the hand on its way, so here the hand is what is
-followed, with AVDC's robust tracker (`flowbench.agents.geometry`). Fingers hardly flow: they close where the hand has come to the
-task's object, and open where it is far from it.
+The paper's learning-free variant is "AVDC-style geometry with depth and segmentation", without details. AVDC follows the
+object, whose motion spans a whole episode; a skill block is 32 steps long and mostly shows the hand on its way, so here the hand
+is what is followed, with AVDC's robust tracker (`flowbench.agents.geometry`). Fingers hardly flow: they close where the hand has
+come to the task's object, and open where it is far from it.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class SkillBlocks(WindowedDemos):
         labels: Mapping[str, np.ndarray] | None = None,
         cache: FrameCache | None = None,
         *,
-        with_content: bool = True,
+        only: Sequence[int] | None = None,
     ) -> None:
         """Decode and estimate what is not there yet.
 
@@ -53,21 +53,18 @@ class SkillBlocks(WindowedDemos):
             config: Sizes, horizon and estimator.
             labels: As `WindowedDemos`.
             cache: Where decoded frames and flow are kept; None keeps flow in memory.
-            with_content: Whether batches hold the content.
+            only: Demonstrations whose content is worked out; None for all. Batches of others have none.
         """
         super().__init__(dataset, {VIDEO: frame_fit(config)}, labels, cache)
         self._config = config
-        self._content = self._open_content() if with_content else []
+        self._content = self._open_content(only)
 
     def batch(self, indices: np.ndarray) -> Batch:
         """See `TrainingData.batch`."""
         batch = super().batch(indices) | {NUMBER: torch.from_numpy(np.asarray(indices, np.int64))}
-        if self._content:
-            demos, steps = self.places(indices)
-            batch[CONTENT] = torch.from_numpy(
-                np.stack([self.content(demo, step) for demo, step in zip(demos, steps, strict=True)])
-            )
-        return batch
+        demos, steps = self.places(indices)
+        blocks = [self.content(demo, step) for demo, step in zip(demos, steps, strict=True)]
+        return batch | {CONTENT: torch.from_numpy(np.stack(blocks))}
 
     def content(self, demo: int, step: int) -> np.ndarray:
         """Return the float16 (H, C, h, w) content of one block."""
@@ -85,7 +82,7 @@ class SkillBlocks(WindowedDemos):
         """Of every demonstration: float16 (T - 1, 2, h, w) flow, or uint8 (T, 3, h, w) frames."""
         return self._content
 
-    def _open_content(self) -> list[np.ndarray]:
+    def _open_content(self, only: Sequence[int] | None) -> list[np.ndarray]:
         config, cache = self._config, self._cache
         estimate = make_flow(config) if config.content == "flow" else None
         fit = content_fit(config)
@@ -94,7 +91,7 @@ class SkillBlocks(WindowedDemos):
         for number, origin in enumerate(self.dataset.origins):
             path = self._content_path(origin) if cache else None
             parts.append(np.load(path, mmap_mode="r") if path and path.exists() else None)
-            if parts[-1] is None:
+            if parts[-1] is None and (only is None or number in only):
                 missing.append((number, origin, path))
         name = f"flow by {estimate.name}" if estimate else "small frames"
         interval_s = 0.2 if sys.stderr.isatty() else 30.0

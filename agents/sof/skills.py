@@ -143,8 +143,14 @@ class FrameLatents(nn.Module):
 
 
 class FlowDecoder(nn.Module):
-    """A latent per frame and the first frame to content: features of the frame, modulated, on 1/4 and 1/2 of the flow's size."""
+    """A latent per frame and the first frame to content: features of the frame, modulated, on 1/4 and 1/2 of the flow's size.
 
+    A latent says how a few layers move, the maps how much of each is seen at a pixel: with free maps instead, that an arm moves as
+    a whole has to be learned at every place where an arm can be.
+    """
+
+    #: Motions of a frame.
+    LAYERS = 8
     #: Channels and side of the coarse map that a latent is spread to: it says where, besides what.
     SPREAD = (16, 4)
 
@@ -173,9 +179,11 @@ class FlowDecoder(nn.Module):
         self.blocks = nn.ModuleList(_Modulated(channels, config.skill_width) for _ in range(2))
         self.up = nn.Conv2d(channels, half, 1)
         self.fine = _Modulated(half, config.skill_width)
-        self.leave = nn.Conv2d(half, 4 * config.channels, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        self.motions = nn.Linear(config.skill_width, self.LAYERS * config.channels)
+        # Nothing moves at first; the maps are not small, or neither factor of the product would learn.
+        nn.init.zeros_(self.motions.weight)
+        nn.init.zeros_(self.motions.bias)
+        self.leave = nn.Conv2d(half, 4 * self.LAYERS, 3, padding=1)
 
     def forward(self, latents: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         """Return (B, K, C, h, w) of latents (B, K, D) and frames (B, 3, H, W) in [0, 1]."""
@@ -192,8 +200,9 @@ class FlowDecoder(nn.Module):
             hidden = block(hidden, flat)
         hidden = functional.interpolate(self.up(hidden), fine.shape[-2:], mode="nearest")
         hidden = self.fine(hidden + fine.repeat_interleave(steps, 0), flat)
-        out = functional.pixel_shuffle(self.leave(functional.relu(hidden)), 2)
-        return out.unflatten(0, (count, steps))
+        shares = functional.pixel_shuffle(self.leave(functional.relu(hidden)), 2)  # (B K, L, h, w)
+        motions = self.motions(flat).unflatten(1, (self.LAYERS, -1)).to(shares.dtype)
+        return torch.einsum("blhw,blc->bchw", shares, motions).unflatten(0, (count, steps))
 
 
 class _Modulated(nn.Module):
