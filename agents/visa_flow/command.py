@@ -66,7 +66,7 @@ def visa(**options: Any) -> None:
     out = options["out"]
     if out.exists() and not out.is_dir():
         raise DataError(f"--out {out} is a file; give the name of a folder.")
-    clips = list(extract(options["file"], out / CLIPS, spec, workers=options["workers"], progress=not options["quiet"]))
+    clips = extract(options["file"], out / CLIPS, spec, workers=options["workers"], progress=not options["quiet"])
     write_sheet(out / "sheet.png", clips)
     if not options["quiet"]:
         click.echo(f"{out / CLIPS} ({clips[0].how}); the first clips are drawn in {out / 'sheet.png'}.")

@@ -6,6 +6,7 @@ camera and nothing else. What a clip lacks is zero, and marked.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,14 +65,12 @@ def _clips_of(path: Path, sources: Sources, spec: ClipSpec) -> Path:
     sha256 = next(iter(replace(sources, paths=(path,)).file_sha256.values()))
     clips = sources.cache / f"visa-{sha256[:16]}-{spec.stride}-{spec.trace}-{spec.chunk}.h5"
     if not clips.is_file():
-        list(extract(path, clips, spec))
+        extract(path, clips, spec)
     return clips
 
 
 def clip_spec(path: Path) -> dict[str, Any] | None:
     """Return how a file of clips was made; None for any other file."""
-    import json
-
     if not path.is_file() or not h5py.is_hdf5(path):
         return None
     with h5py.File(path, "r") as file:
@@ -131,8 +130,10 @@ def open_looks(
         )
         parts.append(_Part(config, facts, own, dataset, cameras, labelled))
     if not parts:
-        raise DataError("There are no actions to learn from. Make clips of demonstrations with actions." if labelled else
-                        f"None of the clips shows a camera of {', '.join(facts['cameras'])}.")  # fmt: skip
+        wanted = "actions and " if labelled else ""
+        raise DataError(
+            f"None of the clips has {wanted}a camera of {', '.join(facts['cameras'])}. Make some: flowbench data visa FILE"
+        )
     return Looks(tuple(parts))
 
 

@@ -31,11 +31,13 @@ CLIPS = "clips.h5"
 #: Attribute by which a file of clips is known.
 MARK = "semantic_flow"
 SEMANTIC = "semantic"
+#: Clips that are handed back, for the picture.
+KEPT = 8
 _AFTER_FAILURE = "Nothing else was changed; make room, or choose another --out."
 
 
-def extract(source: Path, out: Path, spec: ClipSpec, *, workers: int = 1, progress: bool = True) -> Iterator[Clip]:
-    """Write the clips of a file of demonstrations, a video, or a folder of videos, and yield each when it is written.
+def extract(source: Path, out: Path, spec: ClipSpec, *, workers: int = 1, progress: bool = True) -> list[Clip]:
+    """Write the clips of a file of demonstrations, a video, or a folder of videos, and return the first `KEPT` of them.
 
     The file appears when it is complete.
 
@@ -61,14 +63,14 @@ def extract(source: Path, out: Path, spec: ClipSpec, *, workers: int = 1, progre
         interval_s = 0.2 if sys.stderr.isatty() else 30.0
         for number, clip in tqdm(make(), "clips", count, disable=not progress, mininterval=interval_s, file=sys.stderr):
             total += _write(data.create_group(f"demo_{number}"), clip)
-            by_task.setdefault(clip.attributes["task"], []).append(f"demo_{number}")
+            by_task.setdefault(clip.attributes.get("task", ""), []).append(f"demo_{number}")
             how.add(clip.how)
             cameras |= dict.fromkeys(clip.frames)
             if len(clips) < KEPT:
                 clips.append(clip)
             check()
         for task, names in by_task.items():
-            file.create_dataset(f"{MASK}/{task}", data=np.array(names, dtype="S"))
+            file.create_dataset(f"{MASK}/{task or 'unknown'}", data=np.array(names, dtype="S"))
         data.attrs.update(
             total=total,
             num_demos=count,
@@ -82,11 +84,7 @@ def extract(source: Path, out: Path, spec: ClipSpec, *, workers: int = 1, progre
 
     out.parent.mkdir(parents=True, exist_ok=True)
     write_file(out, fill, _AFTER_FAILURE)
-    yield from clips
-
-
-#: Clips that are handed back, for the picture.
-KEPT = 8
+    return clips
 
 
 def _from_videos(videos: list[Path], spec: ClipSpec) -> tuple[int, Callable[[], Iterator[tuple[int, Clip]]]]:
@@ -100,6 +98,10 @@ def _from_demonstrations(
     reader = open_demos(source)
     if not reader.demos:
         raise DataError(f"{source} holds no demonstrations.")
+    if reader.image_view != "geometric":
+        raise DataError(
+            f"Pictures of {source} are mirrored, and agents that train on clips see upright ones. Collect it again."
+        )
     tasks = {info.task for info in reader.demos}
     for name in spec.tasks:
         if name not in tasks:

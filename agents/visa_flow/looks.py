@@ -218,7 +218,7 @@ class DemoClips:
         """Return what cameras show of the stored states."""
         reader, info = self._reader, self._reader.demos[demo]
         env = self._env_of(demo)
-        seen = {camera: _Seen() for camera in self._cameras_of(env)}
+        seen = {camera: _Seen() for camera in self._spec.cameras or env.suite.views}
         for _ in observe_states(env, StateRows.read(reader.group(demo)), scenario_of(info), steps):
             for camera, own in seen.items():
                 snapshot = take_snapshot(env, camera, rgb=True)
@@ -273,9 +273,6 @@ class DemoClips:
             numbers["obs/action_chunk"] = actions[np.minimum(wanted, info.steps - 1)].astype(np.float32)
             numbers["obs/action_valid"] = (wanted < info.steps).astype(np.uint8)
         return numbers
-
-    def _cameras_of(self, env: TaskEnv) -> tuple[str, ...]:
-        return self._spec.cameras or env.suite.views
 
     def _env_of(self, demo: int) -> TaskEnv:
         info = self._reader.demos[demo]

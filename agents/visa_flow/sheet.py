@@ -50,6 +50,6 @@ def _rows(clip: Clip) -> list[tuple[str, np.ndarray]]:
     rows = []
     for camera, frames in clip.frames.items():
         chosen = np.unique(np.linspace(0, len(frames) - 1, _COLUMNS).round().astype(int))
-        rows.append((f"{clip.attributes['instruction']}, {camera}", frames[chosen]))
+        rows.append((f"{clip.attributes.get('instruction', 'no instruction')}, {camera}", frames[chosen]))
         rows.append((f"semantic flow ({clip.how})", clip.semantic[camera][chosen]))
     return rows

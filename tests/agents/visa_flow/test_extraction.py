@@ -169,7 +169,7 @@ def test_a_video_file_is_read_at_its_stride_and_a_folder_stands_for_its_videos(t
 def test_clips_hold_looks_the_state_at_them_and_what_was_done_until_the_next(toy_demos, tmp_path):
     out = tmp_path / "clips.h5"
     spec = ClipSpec(cameras=("front",), stride=3, chunk=4, image_size=(48, 36))
-    clips = list(extract(toy_demos, out, spec, workers=0, progress=False))
+    clips = extract(toy_demos, out, spec, workers=0, progress=False)
     source, made = open_demos(toy_demos), open_demos(out)
     assert len(clips) == len(made.demos) == len(source.demos)
     assert {clip.how for clip in clips} == {"simulator, exact"}
@@ -196,7 +196,7 @@ def test_where_noise_was_added_the_expert_s_answer_is_learned(tmp_path):
     )  # fmt: skip
     collect(spec, path, CollectOptions(workers=0, progress=False))
     spec = ClipSpec(cameras=("front",), stride=1, chunk=1, image_size=(32, 24))
-    list(extract(path, tmp_path / "clips.h5", spec, workers=0, progress=False))
+    extract(path, tmp_path / "clips.h5", spec, workers=0, progress=False)
     source, made = open_demos(path), open_demos(tmp_path / "clips.h5")
     chunk = made.read(0, "action_chunk", slice(None))[:, 0]
     np.testing.assert_allclose(chunk, source.read(0, "expert_actions", slice(None)), rtol=1e-6)
@@ -230,7 +230,7 @@ def test_the_command_writes_clips_and_a_picture_and_says_how(toy_demos, tmp_path
 def test_mistakes_are_told_in_a_sentence(changes, message, toy_demos, tmp_path):
     with pytest.raises((BadValue, UnknownName), match=message):
         spec = ClipSpec(**{"cameras": ("front",), "image_size": (32, 24)} | changes)
-        list(extract(toy_demos, tmp_path / "clips.h5", spec, workers=0, progress=False))
+        extract(toy_demos, tmp_path / "clips.h5", spec, workers=0, progress=False)
     assert not (tmp_path / "clips.h5").exists()
 
 
@@ -301,10 +301,10 @@ def test_nothing_to_see_is_an_error_of_one_sentence(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(FlowBenchError, match="empty"):
-        list(extract(empty, tmp_path / "clips.h5", ClipSpec(), progress=False))
+        extract(empty, tmp_path / "clips.h5", ClipSpec(), progress=False)
     cv2.imwrite(str(empty / "1.png"), np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(DataError, match="has 1 frames at a stride of 5; at least 2 are needed"):
-        list(extract(empty, tmp_path / "clips.h5", ClipSpec(), progress=False))
+        extract(empty, tmp_path / "clips.h5", ClipSpec(), progress=False)
 
 
 def test_both_parts_have_colours_of_their_own():

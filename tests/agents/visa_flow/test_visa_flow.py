@@ -30,7 +30,7 @@ def clips(toy_demos, tmp_path_factory):
     """Two looks' worth of cameras of the toy's demonstrations."""
     out = tmp_path_factory.mktemp("clips") / "toy-clips.h5"
     spec = ClipSpec(cameras=("front", "side"), image_size=(32, 24), stride=2, chunk=5)
-    list(extract(toy_demos, out, spec, workers=0, progress=False))
+    extract(toy_demos, out, spec, workers=0, progress=False)
     return out
 
 
@@ -194,7 +194,7 @@ def test_robots_and_plain_videos_are_mixed_in_one_batch(clips, tmp_path):
     for number in range(12):
         cv2.imwrite(str(frames / f"{number}.png"), rng.integers(0, 255, (24, 32, 3), np.uint8))
     spec = ClipSpec(image_size=(32, 24), stride=2, chunk=5)
-    list(extract(frames, tmp_path / "video.h5", spec, progress=False))
+    extract(frames, tmp_path / "video.h5", spec, progress=False)
     both = Sources((clips, tmp_path / "video.h5"), TOY, validation_fraction=0.0)
     config = settings().config
     facts = RECIPE.facts(config, both)
