@@ -94,8 +94,8 @@ class SofNetwork(nn.Module):
         made = self.skills.reconstruct(content, frames, steps)
         wanted = content.gather(1, steps[:, :, None, None, None].expand(-1, -1, *content.shape[2:]))
         error = (made - wanted) / self.skills.scale
-        # QueST's loss is L1, for actions. Flow is zero at most pixels, and zero is then what L1 learns and stays at; a tenth of it
-        # keeps what stands still from flickering.
+        # QueST's loss is L1, for actions. Flow is zero at most pixels, and zero is then what L1 learns and stays at; a tenth of
+        # it keeps what stands still from flickering.
         loss = error.square().mean() + 0.1 * error.abs().mean()
         with torch.no_grad():
             error, still = end_point_errors(made, wanted)

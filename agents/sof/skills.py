@@ -145,8 +145,8 @@ class FrameLatents(nn.Module):
 class FlowDecoder(nn.Module):
     """A latent per frame and the first frame to content: features of the frame, modulated, on 1/4 and 1/2 of the flow's size.
 
-    A latent says how a few layers move, the maps how much of each is seen at a pixel: with free maps instead, that an arm moves as
-    a whole has to be learned at every place where an arm can be.
+    A latent says how a few layers move, the maps how much of each is seen at a pixel: with free maps instead, that an arm moves
+    as a whole has to be learned at every place where an arm can be.
     """
 
     #: Motions of a frame.

@@ -36,7 +36,9 @@ NO_CACHE = "none"
 @click.option("--data", help="Comma-separated files or folders of demonstrations.")
 @click.option("--video-data", help="Demonstrations of which only the videos are used, besides those of --action-data.")
 @click.option("--action-data", help="Demonstrations whose actions may be used; their videos are used as well.")
-@click.option("--stage", help="Only this stage of several; --init-from names a checkpoint with those before it.")
+@click.option(
+    "--stage", help="Only this stage of several, afresh; --init-from names a checkpoint with those before it."
+)
 @click.option("--tasks", help="Comma-separated tasks.  [default: all in the data]")
 @click.option("--preset", default="small", show_default=True, help="Named settings: tiny, small or paper.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the training and its checkpoint.")

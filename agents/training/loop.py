@@ -124,11 +124,23 @@ class _Training:
         if saved:
             self.model.load_state_dict(saved)
         elif self.options.init_from:
-            self.remark(start_from(self.model, Checkpoint.open(self.options.init_from, self.recipe.name)))
+            given = Checkpoint.open(self.options.init_from, self.recipe.name)
+            self.remark(start_from(self.model, given, self._starting_afresh()))
         self.model.to(self.device)
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         if saved:
             self.averaged.load_state_dict(self.state.part("averaged/"))
+
+    def _starting_afresh(self) -> frozenset[str]:
+        """Return the weights that are not taken from `init_from`: what one stage of several trains.
+
+        Its own weights there may have learned from what this training must not see, e.g. the actions of more demonstrations.
+        """
+        stages = self.settings.stages
+        if set(stages) == set(self.recipe.stages(self.settings.config)):
+            return frozenset()
+        trained = {id(each) for stage in stages for each in self.recipe.parameters(self.model, stage)}
+        return frozenset(name for name, each in self.model.named_parameters() if id(each) in trained)
 
     def seconds(self) -> float:
         """Return the wall time spent so far, over all interruptions."""
@@ -455,14 +467,23 @@ def make_optimiser(parameters: Iterable[torch.nn.Parameter], config: TrainConfig
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, betas=(0.9, config.beta2))
 
 
-def start_from(model: torch.nn.Module, checkpoint: Checkpoint) -> str:
+def start_from(model: torch.nn.Module, checkpoint: Checkpoint, afresh: frozenset[str] = frozenset()) -> str:
     """Fill in every weight of a checkpoint that fits by name and shape, and say which did not.
+
+    Args:
+        model: The network.
+        checkpoint: Of the same recipe.
+        afresh: Names of weights that are left as they are.
 
     Raises:
         CheckpointError: If none fits.
     """
     own, given = model.state_dict(), checkpoint.weights
-    fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+    fitting = {
+        name: value
+        for name, value in given.items()
+        if name in own and name not in afresh and own[name].shape == value.shape
+    }
     if not fitting:
         raise CheckpointError(f"--init-from {checkpoint.folder}: none of its {len(given)} weights fits this network.")
     model.load_state_dict(fitting, strict=False)

@@ -113,3 +113,27 @@ def _pillow() -> tuple[object, object]:
     except ImportError as error:
         raise missing_extra("A picture of a diagnosis", "data", error) from error
     return Image, ImageDraw
+
+
+def write_curves(path: Path, wanted: np.ndarray, made: np.ndarray) -> None:
+    """Write a graph per component of (T, A) actions, the wanted ones in grey under the made ones.
+
+    Raises:
+        MissingExtra: If Pillow is not installed.
+    """
+    image_module, draw_module = _pillow()
+    width, height = max(240, 6 * len(wanted)), 90
+    sheet = image_module.new("RGB", (width + 40, wanted.shape[1] * (height + _TEXT_PX + 6)), "white")
+    draw = draw_module.Draw(sheet)
+    for component in range(wanted.shape[1]):
+        top = component * (height + _TEXT_PX + 6)
+        draw.text((4, top), f"component {component}: demonstration grey, agent blue", fill="black")
+        low = float(min(wanted[:, component].min(), made[:, component].min()))
+        span = max(1e-6, float(max(wanted[:, component].max(), made[:, component].max())) - low)
+        for values, colour in ((wanted, (150, 150, 150)), (made, _BAR)):
+            points = [
+                (20 + step * width / max(1, len(values) - 1), top + _TEXT_PX + height * (1 - (value - low) / span))
+                for step, value in enumerate(values[:, component])
+            ]
+            draw.line(points, fill=colour, width=2)
+    write_atomically(Path(path), lambda temporary: sheet.save(temporary, "PNG", optimize=True))
