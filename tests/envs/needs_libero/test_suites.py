@@ -1,5 +1,7 @@
 """The suites as data, compared with what upstream installs."""
 
+import re
+
 import pytest
 
 from flowbench.registry import get_suite
@@ -93,13 +95,20 @@ def test_suites_know_which_cameras_their_scenes_lack():
     assert "paperview" not in get_suite("libero-goal").views
 
 
+def scene_of(task):
+    return re.match(r"([A-Z_]*SCENE\d+)?", task.name).group()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SUITES)
 def test_every_scene_has_the_declared_cameras_and_takes_its_initial_states(name, simulators):
     from flowbench.task import Scenario
 
     suite = get_suite(name)
-    for index, task in enumerate(suite.tasks):
+    # Every third of libero90: its tasks come scene by scene, and a scene's tasks differ in little but the goal.
+    every = 3 if name == "libero90" else 1
+    assert {scene_of(task) for task in suite.tasks[::every]} == {scene_of(task) for task in suite.tasks}
+    for index, task in list(enumerate(suite.tasks))[::every]:
         simulator = simulators(name, index)
         assert sorted(simulator.views) == sorted(suite.views), task.name
         assert set(task.targets) <= set(simulator.segmentation_names().values()), task.name
