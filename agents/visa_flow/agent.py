@@ -10,11 +10,11 @@ import torch
 
 from flowbench.agent import Needs
 from flowbench.agents.nets.observation import to_float
-from flowbench.agents.training.checkpoint import Checkpoint, CheckpointAgent
+from flowbench.agents.training.checkpoint import Checkpoint, CheckpointAgent, CheckpointError
 from flowbench.agents.training.devices import checked_device
 from flowbench.agents.training.images import ImageFit
 from flowbench.agents.visa_flow.model import VisaFlowConfig, VisaFlowNetwork
-from flowbench.camera import CameraParams
+from flowbench.camera import CameraParams, CameraPose
 from flowbench.errors import BadValue, ShapeError
 from flowbench.observation import Observation
 from flowbench.task import Task
@@ -67,9 +67,15 @@ class VisaFlowAgent(CheckpointAgent):
         A chain calls this at each instruction: what was seen under another one would only mislead (GR-1 does the same).
 
         Raises:
-            CheckpointError: If the task is of another suite, or the camera unknown.
+            CheckpointError: If the task is of another suite, or the episode's camera is not the first of the network's.
         """
-        self.checkpoint.check_task(task, list(cameras)[:1])
+        camera, known = next(iter(cameras)), self.checkpoint.facts["cameras"]
+        self.checkpoint.check_task(task, [camera])
+        if CameraPose.parse(camera).view != known[0]:
+            raise CheckpointError(
+                f"Checkpoint {self.checkpoint.folder} looks through {', '.join(known)} at once, and the episode's camera is the "
+                f"first of them, not {camera}. Evaluate it with --cameras {known[0]}."
+            )
         sentences = self._model.sentences
         with torch.no_grad():
             known = self._model.embed([*sentences, task.instruction])

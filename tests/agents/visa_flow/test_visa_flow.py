@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 cv2 = pytest.importorskip("cv2")
 
 import flowbench  # noqa: E402
-from flowbench.agents.training.checkpoint import Checkpoint  # noqa: E402
+from flowbench.agents.training.checkpoint import Checkpoint, CheckpointError  # noqa: E402
 from flowbench.agents.training.loop import TrainOptions, train  # noqa: E402
 from flowbench.agents.training.presets import load_settings  # noqa: E402
 from flowbench.agents.training.sources import Sources  # noqa: E402
@@ -224,6 +224,15 @@ def test_history_grows_with_looks_and_is_forgotten_at_every_instruction(checkpoi
     assert lengths == [1, 2, 3, 3, 3] * 2, "the tiny preset sees three looks"
     np.testing.assert_array_equal(first[0], first[1])
     env.close()
+
+
+def test_the_episode_s_camera_is_the_first_of_the_network_s(checkpoint):
+    agent = VisaFlowAgent(checkpoint)
+    agent.reset(TOY.task("lift"), {"front+yaw5": None, "side": None}, 0)
+    with pytest.raises(
+        CheckpointError, match="looks through front, side at once, .* not side. Evaluate it with --cameras front"
+    ):
+        agent.reset(TOY.task("lift"), {"side": None}, 0)
 
 
 def test_a_chunk_lasts_until_the_next_look(checkpoint):
