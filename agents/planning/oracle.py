@@ -15,7 +15,7 @@ from flowbench.agent import Needs
 from flowbench.agents.planning.plan import Plan, Window
 from flowbench.agents.scripted import ScriptedAgent
 from flowbench.camera import CameraPose
-from flowbench.errors import BadValue
+from flowbench.errors import AgentError, BadValue
 from flowbench.flow.snapshot import snapshot_of
 from flowbench.observation import Observation
 from flowbench.simulator import Simulator, SimulatorState
@@ -35,7 +35,7 @@ class OraclePlanner:
     written for (a toppled object, at a replan) the roll-out may fail, and the plan with it.
 
     Where actions are choices, a plan shows every action until the expert says that it has finished, or as many as fit; those that
-    turn out to be blocked are left out, because a plan that walks into a wall is not perfect.
+    turn out to be blocked are left out, because a plan that walks into a wall is not perfect. Where there is no way, it stands.
     """
 
     needs = Needs(privileged=True)
@@ -121,7 +121,12 @@ class OraclePlanner:
         states, view = [simulator.get_state()], CameraPose.parse(observation.camera).view
         for step in range(1, self._max_steps + 1):
             before = simulator.view(view).camera_to_world
-            over = simulator.step(self._expert.act(_look(simulator, observation.instruction, step))).over
+            try:
+                action = self._expert.act(_look(simulator, observation.instruction, step))
+            except AgentError:
+                # Whoever follows plans has got himself into a place that no way leads out of.
+                break
+            over = simulator.step(action).over
             if over or not np.array_equal(simulator.view(view).camera_to_world, before):
                 states.append(simulator.get_state())
             if over or len(states) == self._frames:

@@ -72,6 +72,10 @@ class IthorExpert:
         if here in self._goals:
             self._goals.discard(here)
             self._search()
+        if (here.column, here.row) not in self._places:
+            # A diagonal step is not checked for obstacles, so another agent may stand where no way leads to; it may leave.
+            self._places.add((here.column, here.row))
+            self._search()
         if here not in self._distances:
             raise AgentError(
                 f"no pose that sees the target of {observation.instruction!r} can be walked to from {here}"
