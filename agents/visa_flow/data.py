@@ -39,7 +39,11 @@ def with_clips(sources: Sources, config: VisaFlowConfig) -> Sources:
         BadValue: If clips were made for other looks than the config's.
     """
     spec = ClipSpec(stride=config.stride, trace=config.trace, chunk=config.chunk)
-    return replace(sources, paths=tuple(_clips_of(Path(path), sources, spec) for path in sources.paths))
+    clips = {path: _clips_of(Path(path), sources, spec) for path in sources.paths}
+    lent = sources.action_paths
+    return replace(
+        sources, paths=tuple(clips.values()), action_paths=None if lent is None else tuple(clips[path] for path in lent)
+    )
 
 
 def _clips_of(path: Path, sources: Sources, spec: ClipSpec) -> Path:
@@ -117,7 +121,7 @@ def open_looks(
         # A plain video stands for the first camera.
         cameras = tuple(name for name in facts["cameras"] if f"{name}/rgb" in has)
         cameras = cameras or ((VIDEO_CAMERA,) if f"{VIDEO_CAMERA}/rgb" in has else ())
-        if cameras and (not labelled or "action_chunk" in has):
+        if cameras and (not labelled or lends_actions(sources, reader)):
             groups.setdefault(cameras, []).append(reader)
     parts = []
     for cameras, readers in groups.items():
@@ -135,6 +139,12 @@ def open_looks(
             f"None of the clips has {wanted}a camera of {', '.join(facts['cameras'])}. Make some: flowbench data visa FILE"
         )
     return Looks(tuple(parts))
+
+
+def lends_actions(sources: Sources, reader: DemoReader) -> bool:
+    """Return whether a file of clips has actions, and they may be used."""
+    has = reader.demos[0].arrays if reader.demos else {}
+    return "action_chunk" in has and (sources.action_paths is None or reader.path in sources.action_paths)
 
 
 def _items(config: VisaFlowConfig) -> tuple[str, ...]:

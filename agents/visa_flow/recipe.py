@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from flowbench.agents.training.checkpoint import Checkpoint, suite_facts
 from flowbench.agents.training.imitation import MIN_STD
 from flowbench.agents.training.recipe import Batch, Moment, Recipe, Split, TrainingData
 from flowbench.agents.training.sources import Sources
-from flowbench.agents.visa_flow.data import ACTION_KEYS, open_looks, robot_cameras, with_clips
+from flowbench.agents.visa_flow.data import ACTION_KEYS, lends_actions, open_looks, robot_cameras, with_clips
 from flowbench.agents.visa_flow.extract import CLIPS
 from flowbench.agents.visa_flow.model import VisaFlowConfig, VisaFlowNetwork
 from flowbench.data.dataset import DemoDataset
@@ -41,19 +41,27 @@ class VisaFlowRecipe(Recipe):
         facts = suite_facts(clips, cameras)
         videos = clips.open((), labelled=False)
         facts["instructions"] = sorted({info.instruction or "" for info in videos.infos})
-        labelled = clips.open(ACTION_KEYS, split="train", labelled=True)
-        shape = labelled.readers[0].demos[0].arrays[f"{cameras[0]}/rgb"].shape
-        facts["image_size"] = [shape[1], shape[0]]
-        facts["image_view"] = labelled.readers[0].image_view
-        low, high = np.array(facts["action_low"]), np.array(facts["action_high"])
-        facts["actions"] = _statistics(labelled, "action_chunk", low, high)
-        facts["proprio"] = _statistics(labelled, "proprio")
-        facts["state_size"] = len(facts["proprio"]["mean"])
-        # Which tenth of the data was labelled decides as much as how much of it.
-        facts["labelled"] = [_name(origin.reader, origin.demo) for origin in labelled.origins]
-        labelled.close()
+        shape = videos.readers[0].demos[0].arrays[f"{_shown(videos.readers[0], cameras)}/rgb"].shape
+        facts["image_size"], facts["image_view"] = [shape[1], shape[0]], videos.readers[0].image_view
         videos.close()
-        return facts
+        return facts | self._labels(facts, clips)
+
+    def _labels(self, facts: Mapping[str, Any], clips: Sources) -> dict[str, Any]:
+        """Return what is learned from actions alone; nothing where there are only videos, to pre-train on."""
+        if not any(lends_actions(clips, reader) for reader in clips.readers):
+            return {"actions": None, "proprio": None, "state_size": 1, "labelled": []}
+        labelled = clips.open(ACTION_KEYS, split="train", labelled=True)
+        proprio = _statistics(labelled, "proprio")
+        bounds = np.array(facts["action_low"]), np.array(facts["action_high"])
+        found = {
+            "actions": _statistics(labelled, "action_chunk", *bounds),
+            "proprio": proprio,
+            "state_size": len(proprio["mean"]),
+            # Which tenth of the data was labelled decides as much as how much of it.
+            "labelled": [_name(origin.reader, origin.demo) for origin in labelled.origins],
+        }
+        labelled.close()
+        return found
 
     def data(
         self, config: VisaFlowConfig, facts: Mapping[str, Any], sources: Sources, split: Split, stage: str
@@ -80,6 +88,12 @@ class VisaFlowRecipe(Recipe):
         from flowbench.agents.visa_flow.agent import VisaFlowAgent
 
         return VisaFlowAgent(checkpoint, device)
+
+
+def _shown(reader: DemoReader, cameras: Sequence[str]) -> str:
+    """Return the first of the robot's cameras that a file shows, or else its own first."""
+    shown = reader.demos[0].cameras
+    return next((camera for camera in cameras if camera in shown), shown[0])
 
 
 def _name(reader: DemoReader, demo: int) -> str:

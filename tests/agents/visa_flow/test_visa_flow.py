@@ -1,5 +1,7 @@
 """ViSA-Flow learns from videos first, from few actions then, and forgets what it saw at every new instruction."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -206,6 +208,37 @@ def test_robots_and_plain_videos_are_mixed_in_one_batch(clips, tmp_path):
     assert facts["instructions"][batch["sentence"][0]] == "wave a hand"
     loss, _ = RECIPE.build(config, facts).loss(batch, True, torch.Generator().manual_seed(0), with_actions=False)
     assert torch.isfinite(loss)
+
+
+def test_pre_training_on_videos_alone_is_a_start_for_those_with_actions(clips, tmp_path):
+    with h5py.File(clips) as source, h5py.File(tmp_path / "videos.h5", "w") as made:
+        source.copy("data", made)
+        for group in made["data"].values():
+            del group["actions"], group["obs/proprio"], group["obs/action_chunk"], group["obs/action_valid"]
+    chosen = settings()
+    alone = replace(chosen, stages={"pretrain": chosen.stages["pretrain"]})
+    before = train(RECIPE, alone, sources(tmp_path / "videos.h5"), TrainOptions(tmp_path / "pre", progress=False))
+    assert before.facts["labelled"] == [] and before.facts["actions"] is None
+    with pytest.raises(DataError, match="None of the clips has actions and a camera of front, side"):
+        train(RECIPE, chosen, sources(tmp_path / "videos.h5"), TrainOptions(tmp_path / "none", progress=False))
+    options = TrainOptions(tmp_path / "out", progress=False, init_from=str(before.folder))
+    slow = settings("pretrain=false", "lr=1e-9", "weight_decay=0", steps=1)
+    after = train(RECIPE, slow, sources(clips), options)
+    assert torch.allclose(before.weights["blocks.0.qkv.weight"], after.weights["blocks.0.qkv.weight"], atol=1e-6)
+    assert len(after.facts["labelled"]) == 4
+
+
+def test_actions_of_some_files_only_may_be_used(clips, toy_demos, tmp_path):
+    other = tmp_path / "other.h5"
+    other.write_bytes(clips.read_bytes())
+    given = Sources((clips, other), TOY, validation_fraction=0.0, action_paths=(other,))
+    config = settings().config
+    facts = RECIPE.facts(config, given)
+    assert {name.split("/")[0] for name in facts["labelled"]} == {"other.h5"}
+    given = with_clips(given, config)
+    assert len(open_looks(config, facts, given, "train", labelled=False)) == 2 * len(
+        open_looks(config, facts, given, "train", labelled=True)
+    )
 
 
 def test_history_grows_with_looks_and_is_forgotten_at_every_instruction(checkpoint):
