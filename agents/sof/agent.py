@@ -104,7 +104,7 @@ class SofAgent(ImitationAgent):
             return self._act_learned(observation)
         if self._left == 0:
             with torch.inference_mode(), self._timed():
-                tokens, frames, _, _ = self._choose(observation)
+                tokens, frames, *_ = self._choose(observation)
                 steps = range(min(self._replan + LOOKAHEAD, self._config.horizon))
                 content = self._disturbed(self._model.skills.decode(tokens, frames, list(steps)))
             self._record(observation, frames, content)
@@ -116,14 +116,14 @@ class SofAgent(ImitationAgent):
     def _act_learned(self, observation: Observation) -> np.ndarray:
         model, config = self._model, self._config
         with torch.inference_mode(), self._timed():
-            tokens, frames, camera, proprio = self._choose(observation)
+            tokens, frames, camera, proprio, extra = self._choose(observation)
             if config.act_from == "flow":
                 content = self._disturbed(model.skills.decode(tokens, frames, config.plan_frames))
                 self._record(observation, frames, content)
                 plan = model.shown(content)
             else:
                 plan = model.plan(tokens, frames)
-            made = model.flow2action(frames, plan, camera, proprio)
+            made = model.flow2action(frames, plan, camera, proprio, extra)
             chunk = model.flow2action.actions(*made)[0].cpu().numpy().astype(np.float64)
         return chunk[: self._replan]
 
@@ -140,9 +140,9 @@ class SofAgent(ImitationAgent):
         self._look(observation)
         images, sentence, camera, proprio = self._seen(observation)
         policy = self._model.policy
-        context = policy.context(images, sentence, camera, proprio)
+        context = policy.context(images[:1], sentence, camera, proprio)
         tokens = policy.choose(context, self._temperature, self._top_k, self._draws)
-        return tokens, images[0][:, -1], camera, proprio
+        return tokens, images[0][:, -1], camera, proprio, [seen[:, -1] for seen in images[1:]]
 
     def _disturbed(self, content: torch.Tensor) -> torch.Tensor:
         """Return content (1, K, C, h, w) with the noise and the hidden square that were asked for."""

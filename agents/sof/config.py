@@ -18,6 +18,9 @@ DOWNSAMPLE = 4
 class SofConfig(ObservationConfig):
     """Hyper-parameters of all three stages, besides what the policy and Flow2Action see.
 
+    `extra_cameras`, e.g. one on the wrist, are seen by Flow2Action alone (experimental: the paper names small things and large
+    rotations as its limits, and uses one third-person camera).
+
     Attributes:
         content: What skills are abstracted from: `flow`, or `pixels` (the paper's next-frame ablation): by how much the next
             frames differ from the first.
@@ -97,8 +100,10 @@ class SofConfig(ObservationConfig):
                 f"image_size {list(self.image_size)} is not a multiple of flow_size {list(self.flow_size)}, and flow is averaged "
                 "over whole pixels."
             )
-        if self.history > 1 or self.extra_cameras:
-            raise BadValue("Agent sof looks at one frame of one camera; set history=1 and extra_cameras=[].")
+        if self.history > 1:
+            raise BadValue("Agent sof looks at one frame at a time; set history=1.")
+        if self.extra_cameras and not self.camera:
+            raise BadValue("With extra cameras the one that skills are seen through must be named: --set camera=NAME.")
 
     @property
     def tokens(self) -> int:

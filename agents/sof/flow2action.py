@@ -8,7 +8,7 @@ Skill2Action: the tokens in place of the flow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -44,7 +44,8 @@ class Flow2Action(nn.Module):
         planned = config.channels * len(config.plan_frames) if self._from_flow else 0
         self.encoder = FlowImageEncoder(config.vision, planned)
         self.camera = nn.Embedding(len(facts["cameras"]), config.camera_width)
-        width = self.encoder.width + config.camera_width
+        self.extra = nn.ModuleList(ImageEncoder(config.vision) for _ in config.extra_cameras)
+        width = self.encoder.width * (1 + len(self.extra)) + config.camera_width
         if self._from_flow:
             self.summary = nn.Sequential(
                 nn.Conv2d(planned, 32, 3, stride=2, padding=1),
@@ -79,6 +80,7 @@ class Flow2Action(nn.Module):
         plan: torch.Tensor,
         cameras: torch.Tensor,
         proprio: torch.Tensor | None = None,
+        extra: Sequence[torch.Tensor] = (),
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return normalised motion (B, T, A - 1), and of the gripper (B, T) a normalised value or a logit.
 
@@ -87,6 +89,7 @@ class Flow2Action(nn.Module):
             plan: Flow (B, K, C, h, w) in the unit of `SkillAutoencoder.scale`, or codes (B, n, D).
             cameras: (B,) numbers among `facts["cameras"]`.
             proprio: (B, P) robot state as recorded; needed if the config says so.
+            extra: Frames (B, 3, H, W) of every extra camera.
         """
         if self._from_flow:
             flow = plan.flatten(1, 2)
@@ -96,6 +99,7 @@ class Flow2Action(nn.Module):
             maps = self.encoder.features(frames, None)
             read = functional.relu(self.skill(plan.flatten(1)))
         features = [self.encoder.project(self.encoder.pool(maps)), self.camera(cameras), read]
+        features += [encoder(seen) for encoder, seen in zip(self.extra, extra, strict=True)]
         if self.config.proprio:
             features.append(self.proprio((proprio[:, self.proprio_parts] - self.proprio_mean) / self.proprio_std))
         hidden = self.trunk(torch.cat(features, dim=1))

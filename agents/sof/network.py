@@ -119,7 +119,9 @@ class SofNetwork(nn.Module):
         frames = to_float(batch[VIDEO][:, 0])
         tokens = self._tokens(batch, FLOW2ACTION, training)
         plan = self._plans(batch, tokens, frames, training)
+        extra = [to_float(batch[f"{camera}/rgb"][:, 0]) for camera in config.extra_cameras]
         if training:
+            extra = [augment(seen, config.augmentation, generator) for seen in extra]
             noisy = torch.rand(len(plan), generator=generator, device=device) < config.token_noise
             if noisy.any():
                 wrong = self.wrong_tokens(tokens[noisy], generator)
@@ -139,7 +141,7 @@ class SofNetwork(nn.Module):
                 std = torch.zeros_like(proprio)
                 std[:, network.proprio_parts] = config.proprio_noise * network.proprio_std
                 proprio = proprio + std * torch.randn(proprio.shape, generator=generator, device=device)
-        made = network(frames, plan, batch["camera"], proprio)
+        made = network(frames, plan, batch["camera"], proprio, extra)
         actions, valid = network.possible(batch["actions"]), ~batch["actions_is_pad"]
         motion, gripper = network.loss(*made, actions, valid)
         with torch.no_grad():

@@ -35,7 +35,8 @@ class SkillPolicy(nn.Module):
         super().__init__()
         width = config.policy_width
         self.count = config.tokens
-        self.eyes = ObservationNetwork(replace(config, proprio=config.proprio and config.policy_proprio), facts)
+        seen = replace(config, proprio=config.proprio and config.policy_proprio, extra_cameras=())
+        self.eyes = ObservationNetwork(seen, facts)
         self.task = nn.Linear(self.eyes.text.width, width)
         self.seen = nn.Linear(self.eyes.observed_width, width)
         self.start = nn.Parameter(torch.zeros(width))

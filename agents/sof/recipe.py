@@ -79,6 +79,8 @@ class SofRecipe(Recipe):
                 model.flow2action.encoder.load_state_dict(model.policy.eyes.encoders[0].state_dict(), strict=False)
             else:
                 model.flow2action.encoder.load_pretrained()
+            for encoder in model.flow2action.extra:
+                encoder.load_pretrained()
 
     def loss(self, model: SofNetwork, batch: Batch, moment: Moment) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         """Return the loss of the stage's network."""
@@ -95,7 +97,7 @@ def _open(config: SofConfig, sources: Sources, split: Split, stage: str) -> Demo
     """Open the demonstrations of a stage: only the last one reads actions."""
     keys = [VIDEO]
     if stage == FLOW2ACTION:
-        keys.append("actions")
+        keys += ["actions", *(f"{camera}/rgb" for camera in config.extra_cameras)]
     if config.proprio and (stage == FLOW2ACTION or (stage == POLICY and config.policy_proprio)):
         keys.append("proprio")
     cameras = {config.camera: "camera"} if config.camera else "each"

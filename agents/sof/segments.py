@@ -55,7 +55,8 @@ class SkillBlocks(WindowedDemos):
             cache: Where decoded frames and flow are kept; None keeps flow in memory.
             only: Demonstrations whose content is worked out; None for all. Batches of others have none.
         """
-        super().__init__(dataset, {VIDEO: frame_fit(config)}, labels, cache)
+        fits = {key: frame_fit(config) for key in dataset.keys if key.endswith("/rgb")}
+        super().__init__(dataset, fits, labels, cache)
         self._config = config
         self._content = self._open_content(only)
 

@@ -91,7 +91,8 @@ def _followed(task: str, config: SofConfig, model: SofNetwork, blocks: SkillBloc
         chosen = model.policy.choose(model.policy.context(*model.policy.eyes.inputs(batch, False, generator)), 0.0)
         right.append((chosen == tokens).float().mean().item())
         proprio = batch["proprio"][:, -1] if config.proprio else None
-        action = model.flow2action(frames, model.plan(chosen, frames), batch["camera"], proprio)
+        extra = [to_float(batch[f"{camera}/rgb"][:, 0]) for camera in config.extra_cameras]
+        action = model.flow2action(frames, model.plan(chosen, frames), batch["camera"], proprio, extra)
         made.append(model.flow2action.actions(*action)[0, 0].numpy())
         wanted.append(model.flow2action.possible(batch["actions"])[0, 0].numpy())
     truth, answer = np.stack(wanted), np.stack(made)

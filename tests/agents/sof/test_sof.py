@@ -293,6 +293,13 @@ def test_variants_keep_it_too(toy_demos, tmp_path):
         SofAgent(pixels, act="geometry")
 
 
+def test_another_camera_is_seen_by_flow2action_alone(toy_demos, tmp_path):
+    both = trained(toy_demos, tmp_path / "both", "camera=front", 'extra_cameras=["side"]', steps=1)
+    assert not any(name.startswith("policy.eyes.encoders.1") for name in both.weights)
+    assert any(name.startswith("flow2action.extra.0") for name in both.weights)
+    check_agent(lambda: SofAgent(both), task="lift", camera="front", steps=2)
+
+
 def test_the_replanning_period_is_the_length_of_a_chunk(sof):
     with pytest.raises(
         BadValue, match="replan is 9; with act=learned this checkpoint knows 4 steps, so it is from 1 to that."
@@ -308,7 +315,8 @@ def test_the_replanning_period_is_the_length_of_a_chunk(sof):
         ({"horizon": 6}, "horizon is 6; it is a multiple of 4, the frames of a token."),
         ({"plan_frames": (0, 8)}, r"plan_frames is \[0, 8\]; each is from 0 to 7."),
         ({"image_size": (40, 32)}, r"image_size \[40, 32\] is not a multiple of flow_size \[16, 16\]"),
-        ({"history": 2}, "Agent sof looks at one frame of one camera"),
+        ({"history": 2}, "Agent sof looks at one frame at a time; set history=1."),
+        ({"extra_cameras": ("side",)}, "With extra cameras the one that skills are seen through must be named"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes, text):
