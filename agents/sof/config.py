@@ -8,7 +8,9 @@ from typing import Literal
 from flowbench.agents.nets.observation import ObservationConfig
 from flowbench.errors import BadValue, unknown_name
 
-CONTENTS = ("flow", "pixels")
+CONTENTS = ("flow", "pixels", "scene-flow")
+#: Name of the flow that is read from states instead of estimated.
+EXACT = "exact"
 ACTION_SOURCES = ("flow", "skill")
 #: Frames that one skill token stands for: two strides of 2 (QueST's `strides`, arXiv 2407.15840, appendix).
 DOWNSAMPLE = 4
@@ -22,9 +24,9 @@ class SofConfig(ObservationConfig):
     rotations as its limits, and uses one third-person camera).
 
     Attributes:
-        content: What skills are abstracted from: `flow`, or `pixels` (the paper's next-frame ablation): by how much the next
-            frames differ from the first.
-        flow: Name of the flow estimator (`flowbench list flow`); the paper's is FlowFormer++.
+        content: What skills are abstracted from: `flow`, `pixels` (the paper's next-frame ablation): by how much the next
+            frames differ from the first, or `scene-flow`: exact displacements in the world (experimental).
+        flow: Name of the flow estimator (`flowbench list flow`), the paper's is FlowFormer++; or `exact`, from stored states.
         flow_checkpoint: Its weights; "" for its own default.
         flow_upsample: How much it enlarges images first; 0 for its own default.
         flow_floor_px: Motion below this (pixels of the image that the network sees) counts as none.
@@ -55,7 +57,7 @@ class SofConfig(ObservationConfig):
         hidden: Widths of Flow2Action's MLP.
     """
 
-    content: Literal["flow", "pixels"] = "flow"
+    content: Literal["flow", "pixels", "scene-flow"] = "flow"
     flow: str = "dis"
     flow_checkpoint: str = ""
     flow_upsample: float = 0.0
@@ -109,6 +111,11 @@ class SofConfig(ObservationConfig):
     def tokens(self) -> int:
         """Tokens of a skill block."""
         return self.horizon // DOWNSAMPLE
+
+    @property
+    def exact(self) -> bool:
+        """Whether the content is read from stored states."""
+        return self.content == "scene-flow" or (self.content == "flow" and self.flow == EXACT)
 
     @property
     def channels(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ class SkillBlocks(WindowedDemos):
     def content(self, demo: int, step: int) -> np.ndarray:
         """Return the float16 (H, C, h, w) content of one block."""
         source, horizon = self._content[demo], self._config.horizon
-        if self._config.content == "flow":
+        if self._config.content != "pixels":
             there = source[step : step + horizon]
             block = np.zeros((horizon, *source.shape[1:]), np.float16)
             block[: len(there)] = there
@@ -84,26 +84,21 @@ class SkillBlocks(WindowedDemos):
         return self._content
 
     def _open_content(self, only: Sequence[int] | None) -> list[np.ndarray]:
-        config, cache = self._config, self._cache
-        estimate = make_flow(config) if config.content == "flow" else None
-        fit = content_fit(config)
         parts: list[np.ndarray | None] = []
         missing = []
         for number, origin in enumerate(self.dataset.origins):
-            path = self._content_path(origin) if cache else None
+            path = self._content_path(origin) if self._cache else None
             parts.append(np.load(path, mmap_mode="r") if path and path.exists() else None)
             if parts[-1] is None and (only is None or number in only):
                 missing.append((number, origin, path))
-        name = f"flow by {estimate.name}" if estimate else "small frames"
+        if not missing:
+            return parts
+        name, make = self._maker()
         interval_s = 0.2 if sys.stderr.isatty() else 30.0
         for number, origin, path in tqdm(
             missing, name, unit="demo", disable=len(missing) < 2, leave=False, mininterval=interval_s
         ):
-            frames = origin.reader.read(origin.demo, origin.keys[VIDEO], slice(None))
-            if estimate:
-                made = block_flow(estimate, fit(frames), config)
-            else:
-                made = np.ascontiguousarray(np.moveaxis(fit(frames), -1, 1))
+            made = make(origin)
             if path:
                 self._write(path, made)
                 made = np.load(path, mmap_mode="r")
@@ -111,12 +106,32 @@ class SkillBlocks(WindowedDemos):
         self.dataset.close()
         return parts
 
+    def _maker(self) -> tuple[str, Callable[[Origin], np.ndarray]]:
+        """Return what makes the content of a demonstration, and what a progress bar calls it."""
+        config, fit = self._config, content_fit(self._config)
+
+        def frames_of(origin: Origin) -> np.ndarray:
+            return fit(origin.reader.read(origin.demo, origin.keys[VIDEO], slice(None)))
+
+        if config.exact:
+            # Simulators are needed here alone.
+            from flowbench.agents.sof.exact_content import ExactContent
+
+            exact = ExactContent(config, self.dataset.specs[VIDEO].shape[1::-1])
+            return "exact flow", lambda origin: exact(origin, origin.camera or config.camera)
+        if config.content == "flow":
+            estimate = make_flow(config)
+            return f"flow by {estimate.name}", lambda origin: block_flow(estimate, frames_of(origin), config)
+        return "small frames", lambda origin: np.ascontiguousarray(np.moveaxis(frames_of(origin), -1, 1))
+
     def _content_path(self, origin: Origin) -> Any:
         """Return where the content of one demonstration is kept: beside its frames, named by everything it depends on."""
         config = self._config
         facts = [config.content, config.flow_size]
-        if config.content == "flow":
+        if config.content == "flow" and not config.exact:
             facts += [config.flow, config.flow_checkpoint, config.flow_upsample, config.flow_floor_px]
+        elif config.exact:
+            facts.append("exact")
         tag = hashlib.sha256(repr(facts).encode()).hexdigest()[:10]
         path = self._cache.path(origin, VIDEO, content_fit(config))
         return path.with_name(f"{path.stem}-{config.content}-{tag}.npy")
@@ -128,8 +143,8 @@ def frame_fit(config: SofConfig) -> ImageFit:
 
 
 def content_fit(config: SofConfig) -> ImageFit:
-    """Return the size in which flow is estimated (that of the networks' frames), or pixels are kept."""
-    if config.content == "flow":
+    """Return the size in which flow is estimated (that of the networks' frames), or in which pixels are kept."""
+    if config.content != "pixels":
         return frame_fit(config)
     return ImageFit(tuple(config.flow_size), tuple(config.crop) or None)
 
@@ -189,5 +204,5 @@ def content_scale(blocks: SkillBlocks, config: SofConfig, demonstrations: int = 
         part = np.asarray(blocks.content_parts[number], np.float32)
         moving = np.abs(part).max(1) > 0
         total += float((part**2).sum())
-        count += 2 * int(moving.sum())
+        count += part.shape[1] * int(moving.sum())
     return float(np.sqrt(total / count)) if count else 1.0

@@ -74,8 +74,7 @@ def reconstruction(**options: Any) -> None:
     from flowbench.agents.sof.diagnose.pictures import write_rows
     from flowbench.agents.sof.diagnose.reconstruction import Reconstruction
 
-    unit_px = float(skills.config.image_size[0]) if skills.config.content == "flow" else 255.0
-    found = Reconstruction(skills, unit_px)
+    found = Reconstruction(skills)
     found.add(_counted(opened, options))
     if not found.blocks:
         raise BadValue(f"--tasks {options['tasks']} names none of the tasks in the data.")

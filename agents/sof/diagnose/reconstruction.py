@@ -44,19 +44,21 @@ class Errors:
 class Reconstruction:
     """Errors of blocks, by task, camera, size of what moves and moment; a table of them, and rows of pictures."""
 
-    def __init__(self, skills: Skills, unit_px: float) -> None:
-        """Begin with nothing.
-
-        Args:
-            skills: What encodes and decodes.
-            unit_px: Pixels of the image that the network sees per unit of the content (its side; of pixels, 255).
-        """
+    def __init__(self, skills: Skills) -> None:
+        """Begin with nothing."""
         try:
             import cv2
         except ImportError as error:
             raise missing_extra("flowbench diagnose sof-reconstruction", "agents", error) from error
         self._cv2 = cv2
-        self._skills, self._unit_px = skills, unit_px
+        self._skills = skills
+        side_px = float(skills.config.image_size[0])
+        #: What the content is measured in, and how many of that are one of its own units.
+        self._unit, self._factor = {
+            "flow": ("end-point error, px", side_px),
+            "pixels": ("error of pixels, of 255", 255.0),
+            "scene-flow": ("end-point error, mm", 1000.0),
+        }[skills.config.content]
         self.groups: dict[str, dict[str, Errors]] = {"": {}, "size of what moves": {}, "camera": {}, "task": {}}
         self.used: set[int] = set()
         self.pictures: list[Row] = []
@@ -98,23 +100,22 @@ class Reconstruction:
             for name in names:
                 own = rows[name]
                 values = [own.error, own.still]
-                means = [self._unit_px * value / own.pixels if own.pixels else None for value in values]
+                means = [self._factor * value / own.pixels if own.pixels else None for value in values]
                 cells = [NOTHING if value is None else f"{value:.3f}" for value in (*means, own.ratio)]
                 lines.append(Line((name,), tuple(SheetCell((cell,)) for cell in cells)))
-                keys = ("error_px", "still_px", "ratio")
+                keys = ("error", "still", "ratio")
                 records.append({"group": heading, "name": name, **dict(zip(keys, (*means, own.ratio), strict=True))})
             groups.append(Group(heading, tuple(lines)))
         size = self._skills.model.skills.codebook_size
-        what = "end-point error, px" if self._skills.config.content == "flow" else "error of pixels, of 255"
         return Sheet(
             caption=title,
             labels=("over",),
-            spans=(Span(what, 2), Span("", 1)),
+            spans=(Span(self._unit, 2), Span("", 1)),
             headings=("decoded", "nothing moves", "ratio"),
             groups=tuple(groups),
             notes=(
                 f"{self.blocks} blocks; {len(self.used)} of {size} codes were used ({100 * len(self.used) / size:.0f} %).",
-                "Pixels are those of the image that the network sees. The truth is what the estimator of the training finds.",
+                "Pixels are those of the image that the network sees. The truth is the flow of the training.",
                 f"What moves together by more than {MOVES} of the usual size of flow is one thing; its size is its area.",
             ),
             records=tuple(records),

@@ -98,7 +98,7 @@ def test_errors_are_sorted_by_the_size_of_what_moves(sof, toy_demos, tmp_path, m
     content = torch.zeros_like(block.content)
     content[:, 0, 2:10, 2:10] = 10 * skills.model.skills.scale
     content[:, 0, 13, 13] = 10 * skills.model.skills.scale
-    found = Reconstruction(skills, 32.0)
+    found = Reconstruction(skills)
     found.add([type(block)(block.info, block.camera, 0, block.frame, content)])
     sizes = found.groups["size of what moves"]
     assert {name: errors.pixels for name, errors in sizes.items()} == {"large": 8 * 64, "small, below 1 %": 8}

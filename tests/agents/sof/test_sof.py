@@ -158,6 +158,40 @@ def blocks(demos, folder, **changes) -> SkillBlocks:
     return SkillBlocks(sources(demos, folder).open((VIDEO,), labelled=False, cameras="each"), config)
 
 
+def test_exact_flow_is_that_of_the_states_in_two_and_in_three_dimensions(toy_demos, tmp_path):
+    import flowbench
+    from flowbench.data.replay import scenario_of
+    from flowbench.flow.exact import exact_flow
+    from flowbench.flow.snapshot import take_snapshot
+
+    flat, deep = (blocks(toy_demos, tmp_path, **changes) for changes in ({"flow": "exact"}, {"content": "scene-flow"}))
+    info, camera = flat.dataset.infos[0], flat.dataset.origins[0].camera
+    env = flowbench.make("toy", info.task, cameras=(camera,), modalities=(), image_size=(32, 24))
+    env.reset(options={"scenario": scenario_of(info)})
+    before = take_snapshot(env.unwrapped, camera)
+    env.step(flat.dataset.origins[0].reader.read(0, "actions", slice(0, 1))[0])
+    truth = exact_flow(before, take_snapshot(env.unwrapped, camera))
+    assert flat.content(0, 0).shape == (8, 2, 16, 16) and deep.content(0, 0).shape == (8, 3, 16, 16)
+    moved = np.nanmean(truth.scene_flow_m, (0, 1))
+    assert np.abs(moved).max() > 1e-5
+    assert np.allclose(deep.content(0, 0)[0].astype(np.float32).mean((1, 2)), moved, atol=1e-5)
+    share = np.nanmean(truth.flow_px, (0, 1)) / [32, 24]
+    assert np.allclose(flat.content(0, 0)[0].astype(np.float32).mean((1, 2)), share, atol=1e-4)
+
+
+def test_exact_flow_needs_states(tmp_path):
+    pytest.importorskip("h5py")
+    from flowbench.agents.sof.exact_content import ExactContent
+    from flowbench.data.dataset import Origin
+
+    class Reader:
+        path = tmp_path / "videos"
+        demos = (type("Info", (), {"name": "v0", "arrays": {}})(),)
+
+    with pytest.raises(DataError, match="Exact flow is read from stored states, and v0 of .*videos has none."):
+        ExactContent(tiny(flow="exact"), (32, 24))(Origin(Reader(), 0, {}, "front"), "front")
+
+
 @pytest.mark.parametrize("content", ["flow", "pixels"])
 def test_past_the_last_frame_nothing_moves(toy_demos, tmp_path, content):
     data = blocks(toy_demos, tmp_path, content=content)
