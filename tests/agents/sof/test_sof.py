@@ -334,6 +334,35 @@ def test_another_camera_is_seen_by_flow2action_alone(toy_demos, tmp_path):
     check_agent(lambda: SofAgent(both), task="lift", camera="front", steps=2)
 
 
+def test_without_learning_the_hand_goes_where_its_exact_flow_says():
+    import flowbench
+    from flowbench.agents.sof.geometric import GeometricFlow2Action
+    from flowbench.flow.exact import exact_flow
+    from flowbench.flow.snapshot import take_snapshot
+
+    modalities = ("rgb", "depth", "segmentation", "calibration")
+    env = flowbench.make(
+        "toy", "reach", cameras=("front",), modalities=modalities, image_size=(128, 128), lazy=True
+    ).unwrapped
+    observation, _ = env.reset(seed=0)
+    before, start = take_snapshot(env, "front"), env.get_state()
+    hand_world, flows = observation.proprio[:3].astype(np.float64), []
+    for _ in range(8):
+        moved, *_ = env.step(np.array([0.3, -0.4, -0.2, -1.0]))
+        after = take_snapshot(env, "front")
+        flows.append(np.nan_to_num(exact_flow(before, after).flow_px) / 128)
+        before, there_world = after, moved.proprio[:3].astype(np.float64)
+    content = np.moveaxis(np.stack(flows), -1, 1).astype(np.float32)
+    acting = GeometricFlow2Action(env.task, tiny(), seed=0)
+    acting.take(env.set_state(start), content)
+    assert acting.found
+    way = there_world - hand_world
+    assert np.linalg.norm(way) > 0.05
+    assert np.linalg.norm(acting._path_world[-1] - hand_world - way) < 0.15 * np.linalg.norm(way)
+    action = acting.command(hand_world)
+    assert np.array_equal(np.sign(action[:3]), [1, -1, -1])
+
+
 def test_the_replanning_period_is_the_length_of_a_chunk(sof):
     with pytest.raises(
         BadValue, match="replan is 9; with act=learned this checkpoint knows 4 steps, so it is from 1 to that."
@@ -370,3 +399,27 @@ def test_frames_of_training_and_of_episodes_are_the_same(toy_demos, tmp_path):
     data = blocks(toy_demos, tmp_path)
     frame = to_float(data.batch(np.array([0]))[VIDEO])[0, 0]
     assert frame.shape == (3, 32, 32) and 0 <= float(frame.min()) <= float(frame.max()) <= 1
+
+
+# --- as a user types it
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (
+            ("--stage", "policy"),
+            "Stage policy of sof stands on skills. Name a checkpoint that has been through it: --init-from",
+        ),
+        (("--stage", "plans"), "Agent sof has no stage 'plans'."),
+        (("--data", "a.h5", "--video-data", "b.h5"), "--data is both --video-data and --action-data."),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_sentence(arguments, text, tmp_path):
+    from click.testing import CliRunner
+
+    from flowbench.agents.training.command import train as command
+
+    given = ["--agent", "sof", "--suite", "toy", "--preset", "tiny", "--out", str(tmp_path), *arguments]
+    with pytest.raises((BadValue, UnknownName), match=text):
+        CliRunner().invoke(command, given, catch_exceptions=False)
