@@ -39,7 +39,12 @@ class SkillAutoencoder(nn.Module):
         # A buffer that is saved: whoever starts from these weights keeps their unit, whatever the data.
         self.register_buffer("scale", torch.tensor(scale))
         self.encoder = SkillEncoder(config)
-        self.quantiser = FSQ(levels=list(config.levels), dim=config.skill_width)
+        # FSQ is said to use its codebook without help; here most of it stayed unused (17 %), because nothing keeps what is
+        # quantised centred and wide. Each component is brought to the distribution that rounds to equally likely levels.
+        self.components = nn.Linear(config.skill_width, len(config.levels))
+        self.balance = nn.BatchNorm1d(len(config.levels), affine=False)
+        self.quantiser = FSQ(levels=list(config.levels))
+        self.spread = nn.Linear(len(config.levels), config.skill_width)
         self.latents = FrameLatents(config)
         self.decoder = FlowDecoder(config)
 
@@ -50,11 +55,11 @@ class SkillAutoencoder(nn.Module):
 
     def tokens(self, content: torch.Tensor) -> torch.Tensor:
         """Return int64 (B, n) tokens of content (B, H, C, h, w)."""
-        return self.quantiser(self.encoder(content / self.scale))[1].long()
+        return self._quantised(content)[1].long()
 
     def codes(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return (B, n, D): what the decoder makes of tokens (B, n)."""
-        return self.quantiser.indices_to_codes(tokens)
+        return self.spread(self.quantiser.indices_to_codes(tokens))
 
     def decode(self, tokens: torch.Tensor, frames: torch.Tensor, steps: Sequence[int] | torch.Tensor) -> torch.Tensor:
         """Return the content (B, K, C, h, w) of some steps of the blocks that tokens stand for.
@@ -81,8 +86,12 @@ class SkillAutoencoder(nn.Module):
         self, content: torch.Tensor, frames: torch.Tensor, steps: Sequence[int] | torch.Tensor
     ) -> torch.Tensor:
         """Return content (B, K, C, h, w) of some steps after quantisation; gradients pass straight through it."""
-        codes, _ = self.quantiser(self.encoder(content / self.scale))
-        return self.decode_codes(codes, frames, steps)
+        return self.decode_codes(self.spread(self._quantised(content)[0]), frames, steps)
+
+    def _quantised(self, content: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the quantised components (B, n, levels), through which gradients pass straight, and their numbers (B, n)."""
+        components = self.components(self.encoder(content / self.scale)).float()
+        return self.quantiser(self.balance(components.transpose(1, 2)).transpose(1, 2))
 
 
 class SkillEncoder(nn.Module):

@@ -118,7 +118,7 @@ def test_wrong_tokens_are_off_by_one_level_at_most():
     tokens = torch.randint(0, 125, (40, 2), generator=torch.Generator().manual_seed(0))
     wrong = made.wrong_tokens(tokens, torch.Generator().manual_seed(1))
     fsq = made.skills.quantiser
-    apart = (fsq._indices_to_codes(tokens) - fsq._indices_to_codes(wrong)).abs() * 2  # two to a level of five
+    apart = (fsq.indices_to_codes(tokens) - fsq.indices_to_codes(wrong)).abs() * 2  # two to a level of five
     assert apart.max() <= 1.0 + 1e-6
     assert 0.3 < (wrong != tokens).float().mean() < 0.9
 
