@@ -37,19 +37,23 @@ class SofRecipe(Recipe):
         videos = _open(config, sources, "train", SKILLS)
         facts = suite_facts(sources) | image_facts(videos, sources, config.camera)
         facts["content_scale"] = content_scale(SkillBlocks(videos, config, cache=sources.frame_cache), config)
+        if config.proprio:
+            facts["proprio"] = {"mean": [], "std": []}
+            if config.policy_proprio:
+                # Of all videos, so that a policy means the same whatever share of the actions a later stage may see.
+                facts["proprio"] = vector_statistics(_open(config, sources, "train", POLICY), "proprio")
         try:
             labelled = _open(config, sources, "train", FLOW2ACTION)
         except DataError:
             # The first two stages need no actions; the third says what is missing.
             size = len(facts["action_low"])
             facts["actions"] = {"mean": [0.0] * size, "std": [1.0] * size}
-            facts["proprio"] = {"mean": [], "std": []}
             facts["gripper_values"] = []
             return facts
         low, high = facts["action_low"], facts["action_high"]
         facts["actions"] = vector_statistics(labelled, "actions", low, high)
         facts["gripper_values"] = _two_values(labelled, low[-1], high[-1])
-        if config.proprio:
+        if config.proprio and not config.policy_proprio:
             facts["proprio"] = vector_statistics(labelled, "proprio")
         labelled.close()
         return facts

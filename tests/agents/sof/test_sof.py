@@ -256,6 +256,16 @@ def test_skills_and_policy_need_no_actions(toy_demos, tmp_path):
     assert checkpoint.training["action_data_sha256"] != checkpoint.training["data_sha256"]
 
 
+def test_the_policy_means_the_same_whatever_share_of_the_actions_may_be_seen(toy_demos, tmp_path):
+    config = tiny(proprio=True, policy_proprio=True)
+    all_of_it, half, none = (
+        SofRecipe().facts(config, sources(toy_demos, tmp_path, **changes))
+        for changes in ({}, {"label_fraction": 0.5}, {"action_paths": ()})
+    )
+    assert all_of_it["proprio"] == half["proprio"] == none["proprio"]
+    assert all_of_it["actions"] != half["actions"]
+
+
 def test_one_stage_stands_on_those_before_it_and_starts_afresh_itself(sof, toy_demos, tmp_path):
     again = trained(toy_demos, tmp_path / "p", only="flow2action", init_from=str(sof.folder), steps=1, seed=1)
     changed = {name.split(".")[0] for name, value in sof.weights.items() if not torch.equal(value, again.weights[name])}
