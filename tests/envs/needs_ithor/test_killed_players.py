@@ -14,7 +14,8 @@ pytest.importorskip("ai2thor", reason="iTHOR: pip install 'flowbench[ithor]'")
 from flowbench.store import ResultStore
 
 KILLS = 10
-EPISODES = 40
+# Enough that ten kills come before the end on a machine several times as fast as the slowest that this was tried on.
+EPISODES = 150
 
 
 def descendants(pid):
@@ -71,7 +72,7 @@ def test_players_killed_at_ten_random_moments_cost_ten_episodes_at_most(opengl, 
             time.sleep(0.05)
             continue
         if alive := [pid for pid in players(evaluation.pid) if pid not in killed]:
-            time.sleep(rng.uniform(0, 1.0))
+            time.sleep(rng.uniform(0, 0.5))
             victim = rng.choice(alive)
             try:
                 subprocess.run(["kill", f"-{int(signal.SIGKILL)}", str(victim)], check=True, capture_output=True)
