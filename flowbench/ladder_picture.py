@@ -5,25 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowbench.atomic import write_atomically
-from flowbench.errors import missing_extra
+from flowbench.figures import check_matplotlib, new_figure, write_figure
 
 if TYPE_CHECKING:
     from flowbench.ladder import Ladder, LadderRow
 
 _LEFT, _LOST, _CONTROL = "#1f6fd1", "#e9a99b", "#9aa3ab"
-
-
-def check_matplotlib() -> None:
-    """Check that pictures can be drawn.
-
-    Raises:
-        MissingExtra: With the command that installs Matplotlib.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise missing_extra("The picture of a ladder", "plots", error) from error
 
 
 def draw_ladder(ladder: Ladder, path: Path) -> None:
@@ -32,23 +19,20 @@ def draw_ladder(ladder: Ladder, path: Path) -> None:
     Args:
         ladder: At least one rung.
         path: `.png`, `.svg` or `.pdf`; it appears only when complete.
-    """
-    check_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
+    Raises:
+        MissingExtra: If Matplotlib is not installed.
+    """
+    check_matplotlib("The picture of a ladder")
     groups = {name: rows for name, rows in ladder.groups.items() if name}
     shared = ladder.groups.get("", [])
     longest = max((len(rows) + len(shared) for rows in groups.values()), default=1)
-    figure = Figure(
-        figsize=(7.0, 0.42 * longest * max(1, len(groups)) + 0.8 * max(1, len(groups))), layout="constrained"
-    )
-    FigureCanvasAgg(figure)
+    figure = new_figure(7.0, (0.42 * longest + 0.8) * max(1, len(groups)))
     axes = figure.subplots(max(1, len(groups)), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (name, rows) in zip(axes, groups.items()):
         _draw_group(axis, name, [*rows, *shared])
     axes[-1].set_xlabel("success in %, with 95 % interval", fontsize=8)
-    write_atomically(path, lambda temporary: figure.savefig(temporary, format=path.suffix.lstrip("."), dpi=200))
+    write_figure(figure, path)
 
 
 def _draw_group(axis, name: str, rows: list[LadderRow]) -> None:

@@ -82,6 +82,11 @@ class Sheet:
     records: tuple[Mapping[str, Any], ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def sheet(self) -> Sheet:
+        """Itself: a sheet is a `Table` that needs no counting."""
+        return self
+
 
 class Table(Protocol):
     """Anything that can be written as a table."""

@@ -48,10 +48,10 @@ def plans(**options: Any) -> None:
         raise missing_extra("flowbench diagnose plans", "agents", error) from error
     from tqdm import tqdm
 
-    from flowbench.agents.video_diffusion.imagined import imagine_clips, imagined_table
+    from flowbench.agents.video_diffusion.imagined import imagine_clips, imagined_sheet, picture_rows
     from flowbench.agents.video_diffusion.planner import learned_planner
-    from flowbench.agents.video_diffusion.sheet import write_sheet
     from flowbench.atomic import write_text_atomically
+    from flowbench.data.picture_rows import write_picture_rows
     from flowbench.manifest import command_line
     from flowbench.table_formats import to_markdown
 
@@ -73,12 +73,12 @@ def plans(**options: Any) -> None:
     if not clips:
         raise BadValue(f"--tasks {options['tasks']} names none of the tasks in the data.")
     out = options["out"]
-    table = imagined_table(clips, f"Imagined by {planner.checkpoint.description}, {options['split']} videos")
-    text = to_markdown(table, command_line())
+    sheet = imagined_sheet(clips, f"Imagined by {planner.checkpoint.description}, {options['split']} videos")
+    text = to_markdown(sheet, command_line())
     write_text_atomically(out / "plans.md", text)
-    record = {"command": command_line(), "planner": dict(planner.identity), "tasks": list(table.sheet.records)}
+    record = {"command": command_line(), "planner": dict(planner.identity), "tasks": list(sheet.records)}
     write_text_atomically(out / "plans.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
-    write_sheet(out / "plans.png", clips)
+    write_picture_rows(out / "plans.png", [row for clip in clips for row in picture_rows(clip)])
     if not options["quiet"]:
         click.echo(text, nl=False)
         click.echo(f"Wrote plans.png, plans.md and plans.json to {out}", err=True)

@@ -14,7 +14,9 @@ from flowbench.agents.training.sources import Sources
 from flowbench.agents.video_diffusion.clips import VIDEO, spacing_of
 from flowbench.agents.video_diffusion.planner import VideoDiffusionPlanner, to_uint8
 from flowbench.agents.video_diffusion.recipe import open_videos
+from flowbench.data.colours import colour_flow
 from flowbench.data.dataset import DemoDataset
+from flowbench.data.picture_rows import PictureRow
 from flowbench.errors import BadValue
 from flowbench.flow.estimators import make_estimator
 from flowbench.registry import get_suite
@@ -120,15 +122,22 @@ def imagine_clips(
         )
 
 
-@dataclass(frozen=True)
-class ImaginedTable:
-    """A table of clips; see `flowbench.sheet.Table`."""
+def picture_rows(clip: ImaginedClip) -> list[PictureRow]:
+    """Return two rows: the first frame and what was imagined, above what happened."""
+    title = f"{clip.task}, {clip.camera}, from step {clip.start}"
+    if clip.flow_px is None:
+        return [(f"{title}: imagined", [clip.frames[0], *clip.imagined]), ("what happened", list(clip.frames))]
+    full_px = max(1.0, float(np.percentile(np.linalg.norm(clip.flow_px, axis=-1), 99.5)))
+    told, true = ([colour_flow(flow, full_px) for flow in flows] for flows in (clip.imagined, clip.flow_px))
+    first = clip.frames[0]
+    return [
+        (f"{title}: imagined flow, full colour at {full_px:.1f} px", [first, *told]),
+        ("flow of what happened", [first, *true]),
+    ]
 
-    sheet: Sheet
 
-
-def imagined_table(clips: Sequence[ImaginedClip], title: str) -> ImaginedTable:
-    """Return the errors by task and over all."""
+def imagined_sheet(clips: Sequence[ImaginedClip], title: str) -> Sheet:
+    """Return a table of the errors by task and over all."""
     of_flow = bool(clips) and clips[0].flow_px is not None
     names = list(dict.fromkeys(clip.task for clip in clips))
     rows = [(name, [clip for clip in clips if clip.task == name]) for name in names] + [("overall", list(clips))]
@@ -145,7 +154,7 @@ def imagined_table(clips: Sequence[ImaginedClip], title: str) -> ImaginedTable:
         records.append({"task": name, "clips": len(own), **dict(zip(keys, (*overall, *errors), strict=True))})
     measure = "RMS end-point error, px" if of_flow else "PSNR, dB"
     error = "end-point error where something moves, px" if of_flow else "error where something moves, of 255"
-    sheet = Sheet(
+    return Sheet(
         caption=title,
         labels=("task",),
         spans=(Span("", 1), Span(measure, 2), Span(error, 2)),
@@ -159,7 +168,6 @@ def imagined_table(clips: Sequence[ImaginedClip], title: str) -> ImaginedTable:
         ),
         records=tuple(records),
     )
-    return ImaginedTable(sheet)
 
 
 def _sources(checkpoint: Checkpoint, paths: Sequence[Path]) -> Sources:

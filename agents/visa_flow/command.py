@@ -53,7 +53,7 @@ def visa(**options: Any) -> None:
     """
     from flowbench.agents.visa_flow.extract import CLIPS, extract
     from flowbench.agents.visa_flow.looks import ClipSpec
-    from flowbench.agents.visa_flow.sheet import write_sheet
+    from flowbench.data.picture_rows import write_picture_rows
     from flowbench.errors import DataError
 
     names = ("stride", "trace", "chunk", "masks", "tracks", "checkpoint", "camera_as", "instruction")
@@ -67,6 +67,6 @@ def visa(**options: Any) -> None:
     if out.exists() and not out.is_dir():
         raise DataError(f"--out {out} is a file; give the name of a folder.")
     clips = extract(options["file"], out / CLIPS, spec, workers=options["workers"], progress=not options["quiet"])
-    write_sheet(out / "sheet.png", clips)
+    write_picture_rows(out / "sheet.png", [row for clip in clips for row in clip.picture_rows()])
     if not options["quiet"]:
         click.echo(f"{out / CLIPS} ({clips[0].how}); the first clips are drawn in {out / 'sheet.png'}.")

@@ -32,7 +32,7 @@ CLIPS = "clips.h5"
 MARK = "semantic_flow"
 SEMANTIC = "semantic"
 #: Clips that are handed back, for the picture.
-KEPT = 8
+KEPT = 4
 _AFTER_FAILURE = "Nothing else was changed; make room, or choose another --out."
 
 

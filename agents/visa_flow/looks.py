@@ -18,6 +18,7 @@ from flowbench.agents.visa_flow.parts import SAM_MODEL, SamSegmenter, motion_mas
 from flowbench.agents.visa_flow.tracks import CoTracker, ExactTracker, FlowTracker, load_cotracker
 from flowbench.data.collect_spec import CollectSpec
 from flowbench.data.info import known_task
+from flowbench.data.picture_rows import PictureRow
 from flowbench.data.readers import open_demos
 from flowbench.data.readers.flowbench_hdf5 import FlowBenchHdf5
 from flowbench.data.rendering import observe_states, rendering_env
@@ -36,6 +37,8 @@ PICTURES = (".png", ".jpg", ".jpeg")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 #: The camera of a plain video.
 VIDEO_CAMERA = "video"
+#: Looks of a row of pictures.
+_DRAWN_LOOKS = 8
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,15 @@ class Clip:
     numbers: Mapping[str, np.ndarray]
     attributes: Mapping[str, Any]
     how: str
+
+    def picture_rows(self) -> list[PictureRow]:
+        """Return two rows of each camera, of a few looks: what was seen above what was drawn of it."""
+        rows: list[PictureRow] = []
+        for camera, frames in self.frames.items():
+            chosen = np.unique(np.linspace(0, len(frames) - 1, _DRAWN_LOOKS).round().astype(int))
+            rows.append((f"{self.attributes.get('instruction', 'no instruction')}, {camera}", frames[chosen]))
+            rows.append((f"semantic flow ({self.how})", self.semantic[camera][chosen]))
+        return rows
 
 
 @dataclass

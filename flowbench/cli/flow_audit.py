@@ -118,20 +118,20 @@ def _write(spec: AuditSpec, measured: list[Any], pictures: list[Any], out: Path,
     from flowbench.atomic import write_text_atomically
     from flowbench.flow.audit import STILL
     from flowbench.flow.audit_page import write_audit_page, write_png
-    from flowbench.flow.audit_sheet import detail_table, overall_table
+    from flowbench.flow.audit_sheet import detail_sheet, overall_sheet
     from flowbench.manifest import command_line, installed_versions
     from flowbench.table_formats import to_markdown
 
     command = command_line()
-    overall, detail = overall_table(spec, measured), detail_table(spec, measured)
+    overall, detail = overall_sheet(spec, measured), detail_sheet(spec, measured)
     text = to_markdown(overall, command)
     write_text_atomically(out / "audit.md", f"{text}\n{to_markdown(detail, command).partition(chr(10))[2].rstrip()}\n")
     numbers = {
         "command": command,
         "spec": asdict(spec),
         "versions": installed_versions(),
-        "overall": list(overall.sheet.records),
-        "detail": list(detail.sheet.records),
+        "overall": list(overall.records),
+        "detail": list(detail.records),
     }
     # A pair per line: half the size, and still to be read with a text editor.
     pairs = ",\n".join(json.dumps(item.to_json(), allow_nan=False, separators=(",", ":")) for item in measured)
@@ -141,7 +141,7 @@ def _write(spec: AuditSpec, measured: list[Any], pictures: list[Any], out: Path,
         write_png(out / "panels" / f"{caption.replace(', ', '-').replace(' ', '')}.png", image)
     names = [item.estimator for item in measured if item.estimator != STILL]
     title = f"Flow audit of {', '.join(dict.fromkeys(names))} on {spec.suite}"
-    write_audit_page(out / "index.html", title, [overall.sheet, detail.sheet], pictures, command)
+    write_audit_page(out / "index.html", title, [overall, detail], pictures, command)
     if not quiet:
         click.echo(text, nl=False)
         click.echo(f"Wrote index.html, audit.md, audit.json and {len(pictures)} pictures to {out}", err=True)

@@ -78,9 +78,9 @@ def report(runs: tuple[Path, ...], **options: Any) -> None:
         allow_mixed=options["allow_mixed"],
     )
     if options["plots"] is not None:
-        from flowbench.report.plots import check_matplotlib
+        from flowbench.figures import check_matplotlib
 
-        check_matplotlib()
+        check_matplotlib("--plots")
     content = collect(runs, out.parent, report_options)
     write_page(content, out, command_line())
     for problem in content.problems:

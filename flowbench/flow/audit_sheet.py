@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,14 +14,7 @@ RESAMPLES = 1000
 _OVERALL = ("all", "moving", "things", "target", "hidden")
 
 
-@dataclass(frozen=True)
-class AuditTable:
-    """One table; see `flowbench.sheet.Table`."""
-
-    sheet: Sheet
-
-
-def overall_table(spec: AuditSpec, measured: Sequence[Measured]) -> AuditTable:
+def overall_sheet(spec: AuditSpec, measured: Sequence[Measured]) -> Sheet:
     """Return the errors of each estimator by kind of pixel, and how well it tells what moves."""
     lines, records = [], []
     for name, items in _by_estimator(measured).items():
@@ -44,20 +36,18 @@ def overall_table(spec: AuditSpec, measured: Sequence[Measured]) -> AuditTable:
         record |= {"outliers_moving": outliers, "precision": precision, "recall": recall, "seconds": seconds}
         lines.append(Line((name,), tuple(cells)))
         records.append({key: _json_number(value) for key, value in record.items()})
-    return AuditTable(
-        Sheet(
-            caption=f"Flow on {spec.suite}: end-point error in pixels, pooled over pixels, with 95 % intervals over scenes",
-            labels=("flow",),
-            spans=(Span("end-point error, px", len(_OVERALL)), Span("moving", 3), Span("", 1)),
-            headings=(*_OVERALL, "outliers %", "precision %", "recall %", "ms"),
-            groups=(Group("", tuple(lines)),),
-            notes=_notes(spec, measured),
-            records=tuple(records),
-        )
+    return Sheet(
+        caption=f"Flow on {spec.suite}: end-point error in pixels, pooled over pixels, with 95 % intervals over scenes",
+        labels=("flow",),
+        spans=(Span("end-point error, px", len(_OVERALL)), Span("moving", 3), Span("", 1)),
+        headings=(*_OVERALL, "outliers %", "precision %", "recall %", "ms"),
+        groups=(Group("", tuple(lines)),),
+        notes=_notes(spec, measured),
+        records=tuple(records),
     )
 
 
-def detail_table(spec: AuditSpec, measured: Sequence[Measured]) -> AuditTable:
+def detail_sheet(spec: AuditSpec, measured: Sequence[Measured]) -> Sheet:
     """Return the errors by displacement, object size, camera and task; one line per part, one column per estimator."""
     by_estimator = _by_estimator(measured)
     parts: list[tuple[str, str, str, Callable[[Measured], bool]]] = []
@@ -86,16 +76,14 @@ def detail_table(spec: AuditSpec, measured: Sequence[Measured]) -> AuditTable:
                 | {"epe": _json_number(_epe(tally)), "outliers": _json_number(_share(tally.outliers, pixels))}
             )
         groups.setdefault(kind, []).append(Line((label, f"{pixels:,}"), tuple(cells)))
-    return AuditTable(
-        Sheet(
-            caption=f"Flow on {spec.suite}: end-point error in pixels and share of outliers",
-            labels=("", "pixels"),
-            spans=(),
-            headings=tuple(by_estimator),
-            groups=tuple(Group(kind, tuple(lines)) for kind, lines in groups.items()),
-            notes=(),
-            records=tuple(records),
-        )
+    return Sheet(
+        caption=f"Flow on {spec.suite}: end-point error in pixels and share of outliers",
+        labels=("", "pixels"),
+        spans=(),
+        headings=tuple(by_estimator),
+        groups=tuple(Group(kind, tuple(lines)) for kind, lines in groups.items()),
+        notes=(),
+        records=tuple(records),
     )
 
 

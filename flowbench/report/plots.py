@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowbench.atomic import write_atomically
-from flowbench.errors import BadValue, missing_extra
+from flowbench.errors import BadValue
+from flowbench.figures import check_matplotlib
 from flowbench.report.axes import Axis
 from flowbench.report.cameras import CameraSweep, HeatMap
 from flowbench.report.charts import learning_axis
@@ -49,18 +50,6 @@ _PNG_DPI = 300
 _COLUMN, _PAGE = 3.4, 7.0
 
 
-def check_matplotlib() -> None:
-    """Check that plots can be drawn.
-
-    Raises:
-        MissingExtra: With the command that installs Matplotlib.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise missing_extra("--plots", "plots", error) from error
-
-
 def save_plots(report: Report, folder: Path) -> list[Path]:
     """Draw every chart of a report and return the files, two for each.
 
@@ -68,7 +57,7 @@ def save_plots(report: Report, folder: Path) -> list[Path]:
         MissingExtra: If Matplotlib is not installed.
         BadValue: If a file cannot be written.
     """
-    check_matplotlib()
+    check_matplotlib("--plots")
     from matplotlib import rc_context
 
     folder = Path(folder)

@@ -10,7 +10,7 @@ pytest.importorskip("cv2", reason="needs flowbench[data]")
 
 from flowbench.cli.flow_audit import flow_audit
 from flowbench.flow.audit import STILL, AuditSpec, audit, audit_pairs, group_names, groups_of, pooled
-from flowbench.flow.audit_sheet import detail_table, epe_interval, overall_table, precision_recall
+from flowbench.flow.audit_sheet import detail_sheet, epe_interval, overall_sheet, precision_recall
 from flowbench.flow.estimators import make_estimator
 
 SPEC = AuditSpec("toy", ("push",), ("front",), seeds=(0, 1), window=0)
@@ -85,7 +85,7 @@ def test_intervals_hold_the_mean_and_widen_with_fewer_scenes(measured):
 
 
 def test_tables_have_a_line_per_estimator_and_per_part(measured):
-    overall, detail = overall_table(SPEC, measured).sheet, detail_table(SPEC, measured).sheet
+    overall, detail = overall_sheet(SPEC, measured), detail_sheet(SPEC, measured)
     assert [line.labels[0] for line in overall.groups[0].lines] == [STILL, "exact", "constant"]
     headings = [group.heading for group in detail.groups]
     assert headings == [

@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from flowbench.cli.parsing import parse_names
+from flowbench.data.picture_rows import write_picture_rows
 from flowbench.errors import BadValue, missing_extra
+from flowbench.figures import check_matplotlib
 from flowbench.manifest import command_line
 from flowbench.sheet import Sheet
 
@@ -28,8 +30,12 @@ _SPLIT = click.option(
     help="Which of them.",
 )
 _TASKS = click.option("--tasks", help="Comma-separated tasks.  [default: all]")
-_PER_TASK = click.option("--per-task", type=int, default=1, show_default=True, help="Demonstrations of each task.")
-_EVERY = click.option("--every", type=int, default=8, show_default=True, help="Steps from one block to the next.")
+_PER_TASK = click.option(
+    "--per-task", type=click.IntRange(1), default=1, show_default=True, help="Demonstrations of each task."
+)
+_EVERY = click.option(
+    "--every", type=click.IntRange(1), default=8, show_default=True, help="Steps from one block to the next."
+)
 _OUT = click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for picture and numbers.")
 _QUIET = click.option("--quiet", is_flag=True, help="No progress bar and no table.")
 
@@ -70,8 +76,7 @@ def reconstruction(**options: Any) -> None:
       flowbench diagnose sof-reconstruction --checkpoint sof-mw --data corner.h5,corner2.h5,corner3.h5 --out r
       flowbench diagnose sof-reconstruction --checkpoint sof-mw --data corner.h5 --tasks hammer --per-task 3 --out r
     """
-    skills, opened = _open("sof-reconstruction", options)
-    from flowbench.agents.sof.diagnose.pictures import write_rows
+    skills, opened = _open("sof-reconstruction", options, figure=False)
     from flowbench.agents.sof.diagnose.reconstruction import Reconstruction
 
     found = Reconstruction(skills)
@@ -79,7 +84,7 @@ def reconstruction(**options: Any) -> None:
     if not found.blocks:
         raise BadValue(f"--tasks {options['tasks']} names none of the tasks in the data.")
     title = f"Reconstructed by {skills.checkpoint.description}, {options['split']} videos"
-    _write(options, "reconstruction", found.sheet(title), lambda path: write_rows(path, found.pictures))
+    _write(options, "reconstruction", found.sheet(title), lambda path: write_picture_rows(path, found.pictures))
 
 
 @click.command(
@@ -97,8 +102,8 @@ def tokens(**options: Any) -> None:
       flowbench diagnose sof-tokens --checkpoint sof-mw --data corner.h5,corner2.h5,corner3.h5 --split train --per-task 3 --out t
       flowbench diagnose sof-tokens --checkpoint sof-mw --data corner.h5 --every 4 --out t
     """
-    skills, opened = _open("sof-tokens", options)
-    from flowbench.agents.sof.diagnose.pictures import write_cells
+    skills, opened = _open("sof-tokens", options, figure=True)
+    from flowbench.agents.sof.diagnose.pictures import draw_timelines
     from flowbench.agents.sof.diagnose.tokens import TokenUse
 
     use = TokenUse(skills.model.skills.codebook_size)
@@ -106,8 +111,8 @@ def tokens(**options: Any) -> None:
     if not use.timelines:
         raise BadValue(f"--tasks {options['tasks']} names none of the tasks in the data.")
     sheet = use.sheet(f"Tokens of {skills.checkpoint.description}, {options['split']} videos")
-    heading = f"First token of the block that begins every {options['every']} steps"
-    _write(options, "tokens", sheet, lambda path: write_cells(path, use.rows(), heading))
+    heading = "First token of successive blocks"
+    _write(options, "tokens", sheet, lambda path: draw_timelines(path, use.rows(), heading, options["every"]))
 
 
 @click.command("sof-overfit", short_help="Let SOF learn one trajectory by heart.", context_settings=HELP)
@@ -128,9 +133,9 @@ def overfit_command(**options: Any) -> None:
       flowbench diagnose sof-overfit --checkpoint sof-mw --data corner.h5 --task door-open --out o
       flowbench diagnose sof-overfit --checkpoint sof-mw --data corner.h5 --fresh --steps 1000 --out o
     """
-    _check_torch("sof-overfit")
+    _check_extras("sof-overfit", figure=True)
     from flowbench.agents.sof.diagnose.overfit import overfit
-    from flowbench.agents.sof.diagnose.pictures import write_curves
+    from flowbench.agents.sof.diagnose.pictures import draw_actions
     from flowbench.agents.training.checkpoint import Checkpoint
 
     task = options["task"] or Checkpoint.open(options["checkpoint"], "sof").facts["tasks"][0]
@@ -152,7 +157,7 @@ def overfit_command(**options: Any) -> None:
         "the same of the mean action": found.still_error,
     }
     sheet = _plain_sheet(f"One trajectory of {task}, {options['steps']} steps a stage", numbers)
-    _write(options, "overfit", sheet, lambda path: write_curves(path, found.wanted, found.made))
+    _write(options, "overfit", sheet, lambda path: draw_actions(path, found.wanted, found.made))
 
 
 @click.command("sof-robustness", short_help="Disturb the flow that SOF acts on.", context_settings=HELP)
@@ -204,7 +209,7 @@ def ablations(**options: Any) -> None:
       flowbench diagnose sof-ablations --checkpoint sof-mw --data corner.h5,corner2.h5,corner3.h5 --episodes 10 --out abl
       flowbench diagnose sof-ablations --checkpoint sof-mw --variants geometry --episodes 10 --out abl
     """
-    _check_torch("sof-ablations")
+    _check_extras("sof-ablations", figure=True)
     from flowbench.agents.sof.diagnose.ablations import train_variant, variant_names
 
     chosen: dict[str, tuple[str, dict[str, Any]]] = {"flow2action": (options["checkpoint"], {})}
@@ -259,10 +264,9 @@ def embodiment(**options: Any) -> None:
     Examples:
       flowbench diagnose sof-embodiment --checkpoint sof-mw --data corner.h5 --other-suite libero10 --other-data l.h5 --out e
     """
-    _check_torch("sof-embodiment")
+    _check_extras("sof-embodiment", figure=False)
     from flowbench.agents.sof.diagnose.embodiment import embodiment_sheet, look_at
     from flowbench.agents.sof.diagnose.opened import Skills, blocks_of
-    from flowbench.agents.sof.diagnose.pictures import write_rows
 
     skills = Skills.open(options["checkpoint"])
     given = {"per_task": options["per_task"], "every": options["every"]}
@@ -276,27 +280,27 @@ def embodiment(**options: Any) -> None:
     other_blocks = blocks_of(skills, other_paths, split=None, suite=suite, **given)
     other, more = look_at(skills, suite, _counted(other_blocks, options))
     sheet = embodiment_sheet(f"Skills of {skills.checkpoint.description}, shown another arm", own, other)
-    _write(options, "embodiment", sheet, lambda path: write_rows(path, [*rows, *more]))
+    _write(options, "embodiment", sheet, lambda path: write_picture_rows(path, [*rows, *more]))
 
 
 # --- what they share
 
 
-def _check_torch(name: str) -> None:
+def _check_extras(name: str, *, figure: bool) -> None:
+    """Check that a command can compute and draw, before it does anything."""
     try:
         import torch  # noqa: F401 - everything below needs it
     except ImportError as error:
         raise missing_extra(f"flowbench diagnose {name}", "agents", error) from error
+    if figure:
+        check_matplotlib(f"The figure of flowbench diagnose {name}")
 
 
-def _open(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
+def _open(name: str, options: dict[str, Any], *, figure: bool) -> tuple[Any, Any]:
     """Return the networks, and the blocks that a command is about."""
-    _check_torch(name)
+    _check_extras(name, figure=figure)
     from flowbench.agents.sof.diagnose.opened import Skills, blocks_of
 
-    for count in ("per_task", "every"):
-        if options[count] < 1:
-            raise BadValue(f"--{count.replace('_', '-')} is {options[count]}; it is at least 1.")
     skills = Skills.open(options["checkpoint"])
     blocks = blocks_of(
         skills,
@@ -324,9 +328,9 @@ def _numbers(text: str, option: str) -> Sequence[float]:
 
 def _evaluate(options: dict[str, Any], name: str, chosen: dict[str, tuple[str, dict[str, Any]]], title: str) -> None:
     """Evaluate settings, and write their table and bars."""
-    _check_torch(f"sof-{name}")
+    _check_extras(f"sof-{name}", figure=True)
     from flowbench.agents.sof.diagnose.evaluated import compare_settings, spec_of
-    from flowbench.agents.sof.diagnose.pictures import write_bars
+    from flowbench.agents.sof.diagnose.pictures import draw_success
     from flowbench.agents.training.checkpoint import Checkpoint
     from flowbench.evaluate import EvalOptions
 
@@ -335,7 +339,7 @@ def _evaluate(options: dict[str, Any], name: str, chosen: dict[str, tuple[str, d
     spec = spec_of({key: options[key] for key in names if options[key] is not None}, suite)
     run_options = EvalOptions(workers=options["workers"], progress=not options["quiet"])
     table, bars = compare_settings(spec, chosen, options["out"] / "runs", run_options)
-    _write(options, name, table.sheet, lambda path: write_bars(path, bars, f"{title}: success rate on {suite}"))
+    _write(options, name, table.sheet, lambda path: draw_success(path, bars, f"{title}: success rate on {suite}"))
 
 
 def _plain_sheet(title: str, numbers: dict[str, float]) -> Sheet:
@@ -345,20 +349,13 @@ def _plain_sheet(title: str, numbers: dict[str, float]) -> Sheet:
     return Sheet(title, ("number",), (Span("", 1),), ("value",), (Group("", lines),), (), ({**numbers},))
 
 
-class _Table:
-    """A sheet as the writers of tables want it."""
-
-    def __init__(self, sheet: Sheet) -> None:
-        self.sheet = sheet
-
-
 def _write(options: dict[str, Any], name: str, sheet: Sheet, draw: Callable[[Path], None]) -> None:
     """Write a table as Markdown and JSON beside its picture, and show it."""
     from flowbench.atomic import write_text_atomically
     from flowbench.table_formats import to_markdown
 
     out: Path = options["out"]
-    text = to_markdown(_Table(sheet), command_line())
+    text = to_markdown(sheet, command_line())
     write_text_atomically(out / f"{name}.md", text)
     record = {"command": command_line(), "numbers": list(sheet.records)}
     write_text_atomically(out / f"{name}.json", json.dumps(record, indent=1) + "\n")

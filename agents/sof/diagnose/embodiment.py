@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from flowbench.agents.sof.diagnose.opened import Block, Skills
-from flowbench.agents.sof.diagnose.pictures import Row, colour_content, to_picture
+from flowbench.agents.sof.diagnose.pictures import colour_content, to_picture
 from flowbench.agents.sof.diagnose.reconstruction import SHOWN, Errors, reconstruct
+from flowbench.data.picture_rows import PictureRow
 from flowbench.sheet import NOTHING, Group, Line, Sheet, SheetCell, Span
 
 
@@ -41,10 +42,10 @@ class Embodiment:
         return self.counts / max(1, self.counts.sum())
 
 
-def look_at(skills: Skills, name: str, blocks: Iterable[Block]) -> tuple[Embodiment, list[Row]]:
+def look_at(skills: Skills, name: str, blocks: Iterable[Block]) -> tuple[Embodiment, list[PictureRow]]:
     """Encode and decode blocks of one arm; also return rows of pictures of the first of each task."""
     found = Embodiment(name, Errors(), np.zeros(skills.model.skills.codebook_size, np.int64))
-    rows: list[Row] = []
+    rows: list[PictureRow] = []
     drawn: set[str] = set()
     for block in blocks:
         made, tokens = reconstruct(skills, block)

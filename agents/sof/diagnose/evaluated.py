@@ -7,13 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flowbench.agents.sof.diagnose.pictures import Bar
 from flowbench.evaluate import EvalOptions, evaluate
 from flowbench.manifest import content_hash
 from flowbench.spec import AgentSpec, EvalSpec
 from flowbench.tables import RunSummary, ScoreTable, aggregate
-
-#: What one bar shows: name, success rate, and the bounds of its interval.
-Bar = tuple[str, float, float, float]
 
 
 def spec_of(options: Mapping[str, Any], suite: str) -> EvalSpec:

@@ -1,4 +1,4 @@
-"""Rows of small pictures with captions, and bars: all that the diagnoses draw."""
+"""What the diagnoses of SOF draw: contents in colour for rows of pictures, and figures of tokens, actions and success."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from flowbench.atomic import write_atomically
 from flowbench.data.colours import colour_flow
-from flowbench.errors import missing_extra
+from flowbench.figures import new_figure, write_figure
 
-_GAP_PX, _TEXT_PX, _LEAST_PX = 3, 13, 80
-_BAR, _AXIS, _INTERVAL = (31, 111, 209), (60, 60, 60), (20, 20, 20)
+_DEMONSTRATION, _AGENT = "#969696", "#1f6fd1"
 
-Row = tuple[str, Sequence[np.ndarray]]
+#: What one bar shows: name, success rate, and the bounds of its interval.
+Bar = tuple[str, float, float, float]
 
 
 def colour_content(content: np.ndarray, full: float) -> np.ndarray:
@@ -34,106 +33,67 @@ def to_picture(frame: np.ndarray) -> np.ndarray:
     return (np.moveaxis(frame, 0, -1) * 255).round().astype(np.uint8)
 
 
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write captioned rows of pictures, all in the size of the largest, as a PNG.
-
-    Raises:
-        MissingExtra: If Pillow is not installed.
-    """
-    image_module, draw_module = _pillow()
-    height = max(_LEAST_PX, *(picture.shape[0] for _, pictures in rows for picture in pictures))
-    scale = height / min(picture.shape[0] for picture in rows[0][1])
-    width = max(round(picture.shape[1] * height / picture.shape[0]) for _, pictures in rows for picture in pictures)
-    columns = max(len(pictures) for _, pictures in rows)
-    sheet = image_module.new(
-        "RGB", (columns * (width + _GAP_PX) + _GAP_PX, len(rows) * (height + _TEXT_PX + _GAP_PX)), "white"
-    )
-    draw = draw_module.Draw(sheet)
-    for number, (text, pictures) in enumerate(rows):
-        top = number * (height + _TEXT_PX + _GAP_PX)
-        draw.text((_GAP_PX, top), text, fill="black")
-        for place, picture in enumerate(pictures):
-            tile = image_module.fromarray(np.ascontiguousarray(picture))
-            how = image_module.Resampling.NEAREST if scale > 1 else image_module.Resampling.BILINEAR
-            sheet.paste(tile.resize((width, height), how), (_GAP_PX + place * (width + _GAP_PX), top + _TEXT_PX))
-    write_atomically(Path(path), lambda temporary: sheet.save(temporary, "PNG", optimize=True))
-
-
-def write_cells(path: Path, rows: Sequence[tuple[str, Sequence[tuple[int, int, int]]]], title: str) -> None:
-    """Write rows of coloured cells, each with a name to its left: what happened when.
-
-    Raises:
-        MissingExtra: If Pillow is not installed.
-    """
-    image_module, draw_module = _pillow()
-    cell, left = 12, 8 + 6 * max(len(name) for name, _ in rows)
-    columns = max(len(cells) for _, cells in rows)
-    sheet = image_module.new("RGB", (left + columns * cell + 8, 24 + len(rows) * (cell + 2)), "white")
-    draw = draw_module.Draw(sheet)
-    draw.text((4, 4), title, fill="black")
-    for number, (name, cells) in enumerate(rows):
-        top = 22 + number * (cell + 2)
-        draw.text((4, top), name, fill="black")
-        for place, colour in enumerate(cells):
-            draw.rectangle((left + place * cell, top, left + (place + 1) * cell - 2, top + cell - 1), fill=colour)
-    write_atomically(Path(path), lambda temporary: sheet.save(temporary, "PNG", optimize=True))
-
-
-def write_bars(path: Path, bars: Sequence[tuple[str, float, float, float]], title: str, full: float = 1.0) -> None:
-    """Write horizontal bars (name, value, lower and upper bound) as a PNG.
+def draw_timelines(
+    path: Path, rows: Sequence[tuple[str, Sequence[tuple[int, int, int]]]], title: str, every: int
+) -> None:
+    """Draw a row of coloured cells per demonstration: which token came when.
 
     Args:
         path: Of the picture.
-        bars: At least one.
+        rows: Name and RGB colours of each demonstration, which may differ in length.
         title: Above them.
-        full: Value of the longest possible bar.
-
-    Raises:
-        MissingExtra: If Pillow is not installed.
+        every: Steps from one cell to the next.
     """
-    image_module, draw_module = _pillow()
-    left, length, height = 12 + 6 * max(len(name) for name, *_ in bars), 360, 20
-    sheet = image_module.new("RGB", (left + length + 80, 26 + len(bars) * (height + 4)), "white")
-    draw = draw_module.Draw(sheet)
-    draw.text((4, 4), title, fill="black")
-    for number, (name, *values) in enumerate(bars):
-        top = 24 + number * (height + 4)
-        value, low, high = (left + round(length * min(1.0, max(0.0, each / full))) for each in values)
-        draw.text((4, top + 4), name, fill="black")
-        draw.rectangle((left, top + 2, value, top + height - 2), fill=_BAR)
-        draw.line((low, top + height / 2, high, top + height / 2), fill=_INTERVAL, width=2)
-        draw.line((left, top, left, top + height), fill=_AXIS)
-        draw.text((left + length + 8, top + 4), f"{values[0]:.3g}", fill="black")
-    write_atomically(Path(path), lambda temporary: sheet.save(temporary, "PNG", optimize=True))
+    cells = np.full((len(rows), max(len(colours) for _, colours in rows), 3), 255, np.uint8)
+    for row, (_, colours) in zip(cells, rows, strict=True):
+        row[: len(colours)] = colours
+    figure = new_figure(7.0, 0.9 + 0.22 * len(rows))
+    axes = figure.subplots()
+    axes.imshow(
+        cells, aspect="auto", interpolation="nearest", extent=(0, every * cells.shape[1], len(rows) - 0.5, -0.5)
+    )
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axes.hlines(np.arange(len(rows) - 1) + 0.5, 0, every * cells.shape[1], color="white", lw=2)
+    axes.set_xlabel("step of the demonstration", fontsize=8)
+    _finish(axes, title)
+    write_figure(figure, path)
 
 
-def _pillow() -> tuple[object, object]:
-    try:
-        from PIL import Image, ImageDraw
-    except ImportError as error:
-        raise missing_extra("A picture of a diagnosis", "data", error) from error
-    return Image, ImageDraw
+def draw_success(path: Path, bars: Sequence[Bar], title: str) -> None:
+    """Draw a horizontal bar per setting, with the 95 % interval of its success rate."""
+    figure = new_figure(7.0, 0.9 + 0.32 * len(bars))
+    axes = figure.subplots()
+    for place, (_, *values) in enumerate(bars):
+        rate, low, high = (100 * value for value in values)
+        axes.barh(place, rate, color=_AGENT, height=0.62)
+        axes.errorbar(rate, place, xerr=[[max(0, rate - low)], [max(0, high - rate)]], color="black", lw=0.8, capsize=2)
+        axes.text(102, place, f"{rate:.1f}", va="center", fontsize=7)
+    axes.set_yticks(range(len(bars)), [name for name, *_ in bars])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 110)
+    axes.set_xticks(range(0, 101, 20))
+    axes.set_xlabel("success in %, with 95 % interval", fontsize=8)
+    _finish(axes, title)
+    write_figure(figure, path)
 
 
-def write_curves(path: Path, wanted: np.ndarray, made: np.ndarray) -> None:
-    """Write a graph per component of (T, A) actions, the wanted ones in grey under the made ones.
+def draw_actions(path: Path, wanted: np.ndarray, made: np.ndarray) -> None:
+    """Draw a graph per component of (T, A) actions, the demonstration's in grey under the agent's."""
+    components = wanted.shape[1]
+    figure = new_figure(7.0, 0.6 + 1.0 * components)
+    grid = figure.subplots(components, 1, sharex=True, squeeze=False)[:, 0]
+    for component, axes in enumerate(grid):
+        axes.plot(wanted[:, component], color=_DEMONSTRATION, lw=2.5, label="demonstration")
+        axes.plot(made[:, component], color=_AGENT, lw=1, label="agent")
+        axes.set_ylabel(f"component {component}", fontsize=7)
+        _finish(axes, "")
+    grid[0].legend(fontsize=7, ncols=2, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
+    grid[-1].set_xlabel("step", fontsize=8)
+    write_figure(figure, path)
 
-    Raises:
-        MissingExtra: If Pillow is not installed.
-    """
-    image_module, draw_module = _pillow()
-    width, height = max(240, 6 * len(wanted)), 90
-    sheet = image_module.new("RGB", (width + 40, wanted.shape[1] * (height + _TEXT_PX + 6)), "white")
-    draw = draw_module.Draw(sheet)
-    for component in range(wanted.shape[1]):
-        top = component * (height + _TEXT_PX + 6)
-        draw.text((4, top), f"component {component}: demonstration grey, agent blue", fill="black")
-        low = float(min(wanted[:, component].min(), made[:, component].min()))
-        span = max(1e-6, float(max(wanted[:, component].max(), made[:, component].max())) - low)
-        for values, colour in ((wanted, (150, 150, 150)), (made, _BAR)):
-            points = [
-                (20 + step * width / max(1, len(values) - 1), top + _TEXT_PX + height * (1 - (value - low) / span))
-                for step, value in enumerate(values[:, component])
-            ]
-            draw.line(points, fill=colour, width=2)
-    write_atomically(Path(path), lambda temporary: sheet.save(temporary, "PNG", optimize=True))
+
+def _finish(axes, title: str) -> None:
+    axes.set_title(title, fontsize=8, loc="left")
+    axes.tick_params(labelsize=7)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from flowbench.agents.sof.diagnose.opened import Block, Skills
-from flowbench.agents.sof.diagnose.pictures import Row, colour_content, to_picture
+from flowbench.agents.sof.diagnose.pictures import colour_content, to_picture
+from flowbench.data.picture_rows import PictureRow
 from flowbench.errors import missing_extra
 from flowbench.sheet import NOTHING, Group, Line, Sheet, SheetCell, Span
 
@@ -61,7 +62,7 @@ class Reconstruction:
         }[skills.config.content]
         self.groups: dict[str, dict[str, Errors]] = {"": {}, "size of what moves": {}, "camera": {}, "task": {}}
         self.used: set[int] = set()
-        self.pictures: list[Row] = []
+        self.pictures: list[PictureRow] = []
         self.blocks = 0
 
     def add(self, blocks: Iterable[Block], pictures_per_task: int = 1) -> None:

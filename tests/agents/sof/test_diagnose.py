@@ -27,7 +27,7 @@ def diagnose(sof, tmp_path, monkeypatch):
         given = ["--checkpoint", str(sof.folder), "--out", str(out), "--quiet", *map(str, arguments)]
         ran = CliRunner().invoke(command, given, catch_exceptions=False)
         assert ran.exit_code == 0, ran.output
-        picture = np.asarray(Image.open(out / f"{name}.png"))
+        picture = np.asarray(Image.open(out / f"{name}.png").convert("RGB"))
         assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 2
         assert (out / f"{name}.md").read_text().count("|") > 6
         return json.loads((out / f"{name}.json").read_text())["numbers"]
