@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from flowbench.agents.nets.augment import AugmentConfig, augment
+from flowbench.agents.nets.proprio import ProprioEncoder
 from flowbench.agents.nets.text import make_text_encoder
 from flowbench.agents.nets.vision import ImageEncoder, VisionConfig
 from flowbench.errors import BadValue
@@ -145,12 +146,8 @@ class ObservationNetwork(nn.Module):
         self.register_buffer("action_high", torch.tensor(facts["action_high"]), persistent=False)
         width = len(self.encoders) * config.history * maps.width + self.text.width + config.camera_width
         if config.proprio:
-            parts = list(config.proprio_parts or range(len(facts["proprio"]["mean"])))
-            self.register_buffer("proprio_parts", torch.tensor(parts), persistent=False)
-            self.register_buffer("proprio_mean", torch.tensor(facts["proprio"]["mean"])[parts], persistent=False)
-            self.register_buffer("proprio_std", torch.tensor(facts["proprio"]["std"])[parts], persistent=False)
-            self.proprio = nn.Sequential(nn.Linear(len(parts), 64), nn.ReLU())
-            width += 64
+            self.proprio = ProprioEncoder(facts["proprio"], config.proprio_parts)
+            width += self.proprio.width
         self.observed_width = width
 
     def embed(self, sentences: Sequence[str]) -> torch.Tensor:
@@ -179,7 +176,7 @@ class ObservationNetwork(nn.Module):
                 maps = self.films[number](maps, sentence_features.repeat_interleave(frames.shape[1], dim=0))
             features.append(encoder.project(encoder.pool(maps)).unflatten(0, frames.shape[:2]).flatten(1))
         if self.config.proprio:
-            features.append(self.proprio((proprio[:, self.proprio_parts] - self.proprio_mean) / self.proprio_std))
+            features.append(self.proprio(proprio))
         return torch.cat(features, dim=1)
 
     def inputs(
@@ -194,9 +191,7 @@ class ObservationNetwork(nn.Module):
         if self.config.proprio:
             proprio = batch["proprio"][:, -1]
             if training and self.config.proprio_noise:
-                std = torch.zeros_like(proprio)
-                std[:, self.proprio_parts] = self.config.proprio_noise * self.proprio_std
-                proprio = proprio + std * torch.randn(proprio.shape, generator=generator, device=proprio.device)
+                proprio = self.proprio.disturbed(proprio, self.config.proprio_noise, generator)
         # Every sentence is embedded once per batch, however many samples have it.
         return images, self.embed(self.sentences)[batch["sentence"]], batch["camera"], proprio
 

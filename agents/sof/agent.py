@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,24 @@ from flowbench.plan_recording import RecordedPlan
 from flowbench.task import Task
 
 ACTS = ("learned", "geometry")
+
+
+class _Chosen(NamedTuple):
+    """A skill, and what was seen when it was chosen.
+
+    Attributes:
+        tokens: (1, n).
+        frames: (1, 3, H, W) in [0, 1].
+        camera: (1,) number of the camera.
+        proprio: (1, P) robot state; None if the network does not see it.
+        extra: Frames (1, 3, H, W) of every extra camera.
+    """
+
+    tokens: torch.Tensor
+    frames: torch.Tensor
+    camera: torch.Tensor
+    proprio: torch.Tensor | None
+    extra: list[torch.Tensor]
 
 
 class SofAgent(ImitationAgent):
@@ -104,10 +122,10 @@ class SofAgent(ImitationAgent):
             return self._act_learned(observation)
         if self._left == 0:
             with torch.inference_mode(), self._timed():
-                tokens, frames, *_ = self._choose(observation)
+                chosen = self._choose(observation)
                 steps = range(min(self._replan + LOOKAHEAD, self._config.horizon))
-                content = self._disturbed(self._model.skills.decode(tokens, frames, list(steps)))
-            self._record(observation, frames, content)
+                content = self._disturbed(self._model.skills.decode(chosen.tokens, chosen.frames, list(steps)))
+            self._record(observation, chosen.frames, content)
             self._geometry.take(observation, content[0].cpu().numpy())
             self._left = self._replan
         self._left -= 1
@@ -116,14 +134,14 @@ class SofAgent(ImitationAgent):
     def _act_learned(self, observation: Observation) -> np.ndarray:
         model, config = self._model, self._config
         with torch.inference_mode(), self._timed():
-            tokens, frames, camera, proprio, extra = self._choose(observation)
+            chosen = self._choose(observation)
             if config.act_from == "flow":
-                content = self._disturbed(model.skills.decode(tokens, frames, config.plan_frames))
-                self._record(observation, frames, content)
+                content = self._disturbed(model.skills.decode(chosen.tokens, chosen.frames, config.plan_frames))
+                self._record(observation, chosen.frames, content)
                 plan = model.shown(content)
             else:
-                plan = model.plan(tokens, frames)
-            made = model.flow2action(frames, plan, camera, proprio, extra)
+                plan = model.plan(chosen.tokens, chosen.frames)
+            made = model.flow2action(chosen.frames, plan, chosen.camera, chosen.proprio, chosen.extra)
             chunk = model.flow2action.actions(*made)[0].cpu().numpy().astype(np.float64)
         return chunk[: self._replan]
 
@@ -135,14 +153,14 @@ class SofAgent(ImitationAgent):
         """Return what was imagined since the last `reset`; empty unless plans are recorded."""
         return self._recorded
 
-    def _choose(self, observation: Observation) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Look, and return the tokens (1, n), the frame (1, 3, H, W), the camera's number and the robot's state."""
+    def _choose(self, observation: Observation) -> _Chosen:
+        """Look, and choose a skill for what is seen."""
         self._look(observation)
         images, sentence, camera, proprio = self._seen(observation)
         policy = self._model.policy
         context = policy.context(images[:1], sentence, camera, proprio)
         tokens = policy.choose(context, self._temperature, self._top_k, self._draws)
-        return tokens, images[0][:, -1], camera, proprio, [seen[:, -1] for seen in images[1:]]
+        return _Chosen(tokens, images[0][:, -1], camera, proprio, [seen[:, -1] for seen in images[1:]])
 
     def _disturbed(self, content: torch.Tensor) -> torch.Tensor:
         """Return content (1, K, C, h, w) with the noise and the hidden square that were asked for."""

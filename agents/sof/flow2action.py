@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from flowbench.agents.nets.proprio import ProprioEncoder
 from flowbench.agents.nets.vision import ImageEncoder, VisionConfig
 from flowbench.agents.sof.config import SofConfig
 
@@ -60,12 +61,8 @@ class Flow2Action(nn.Module):
             self.skill = nn.Linear(config.tokens * config.skill_width, 128)
             width += 128
         if config.proprio:
-            parts = list(config.proprio_parts or range(len(facts["proprio"]["mean"])))
-            self.register_buffer("proprio_parts", torch.tensor(parts), persistent=False)
-            self.register_buffer("proprio_mean", torch.tensor(facts["proprio"]["mean"])[parts], persistent=False)
-            self.register_buffer("proprio_std", torch.tensor(facts["proprio"]["std"])[parts], persistent=False)
-            self.proprio = nn.Sequential(nn.Linear(len(parts), 64), nn.ReLU())
-            width += 64
+            self.proprio = ProprioEncoder(facts["proprio"], config.proprio_parts)
+            width += self.proprio.width
         layers: list[nn.Module] = []
         for hidden in config.hidden:
             layers += [nn.Linear(width, hidden), nn.LayerNorm(hidden), nn.ReLU()]
@@ -101,7 +98,7 @@ class Flow2Action(nn.Module):
         features = [self.encoder.project(self.encoder.pool(maps)), self.camera(cameras), read]
         features += [encoder(seen) for encoder, seen in zip(self.extra, extra, strict=True)]
         if self.config.proprio:
-            features.append(self.proprio((proprio[:, self.proprio_parts] - self.proprio_mean) / self.proprio_std))
+            features.append(self.proprio(proprio))
         hidden = self.trunk(torch.cat(features, dim=1))
         return self.motion(hidden).unflatten(1, (self.config.chunk, -1)), self.gripper(hidden)
 
@@ -150,12 +147,10 @@ class FlowImageEncoder(ImageEncoder):
 
     def features(self, images: torch.Tensor, flow: torch.Tensor | None = None) -> torch.Tensor:
         """Return the last feature map of images (B, 3, H, W) in [0, 1] and the plan (B, planned, h, w)."""
-        maps = self.maxpool(self.relu(self.bn1(self.conv1((images - self.mean) / self.std))))
+        maps = self.stem(images)
         if flow is not None and self.flow is not None:
             planned = self.flow(flow)
             if planned.shape[-2:] != maps.shape[-2:]:
                 planned = functional.interpolate(planned, maps.shape[-2:], mode="bilinear", antialias=True)
             maps = maps + planned
-        for stage in range(self.config.stages):
-            maps = self.get_submodule(f"layer{stage + 1}")(maps)
-        return maps
+        return self.stages(maps)
