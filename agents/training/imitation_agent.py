@@ -13,8 +13,8 @@ from flowbench.agents.nets.observation import ObservationConfig, ObservationNetw
 from flowbench.agents.training.checkpoint import Checkpoint, CheckpointAgent
 from flowbench.agents.training.devices import checked_device
 from flowbench.agents.training.images import ImageFit
+from flowbench.agents.training.looking import Looking, embed_instruction
 from flowbench.camera import CameraParams, CameraPose
-from flowbench.errors import ShapeError
 from flowbench.observation import Observation
 from flowbench.task import Task
 
@@ -44,13 +44,12 @@ class ImitationAgent(CheckpointAgent):
         self._device = checked_device(device)
         self._model = network_class(config, checkpoint.facts).to(self._device)
         checkpoint.fill(self._model)
-        self._fit = ImageFit(tuple(config.image_size), tuple(config.crop) or None)
+        self._frame = Looking(checkpoint, ImageFit(tuple(config.image_size), tuple(config.crop) or None))
         facts = checkpoint.facts
-        self._size = tuple(facts["image_size"])
         self.needs = Needs(
             modalities=("rgb",),
             extra_cameras=tuple(config.extra_cameras),
-            image_size=self._size,
+            image_size=self._frame.size,
             image_view=facts["image_view"],
             action_convention=facts["action_convention"],
         )
@@ -64,16 +63,12 @@ class ImitationAgent(CheckpointAgent):
         camera = next(iter(cameras))
         self.checkpoint.check_task(task, [camera])
         self._camera = self.checkpoint.facts["cameras"].index(CameraPose.parse(camera).view)
-        sentences = self._model.sentences
-        with torch.no_grad():
-            # All of them at once, as in training, so that a sentence's embedding does not depend on the task.
-            known = self._model.embed([*sentences, task.instruction])
-        self._sentence = known[sentences.index(task.instruction) if task.instruction in sentences else -1][None]
+        self._sentence = embed_instruction(self._model, task.instruction)
         self._frames: deque[list[np.ndarray]] = deque(maxlen=self._config.history)
 
     def _look(self, observation: Observation) -> None:
         """Add the frames of this step to the history."""
-        self._frames.append([self._image(observation, name) for name in (None, *self._config.extra_cameras)])
+        self._frames.append([self._frame(observation, name) for name in (None, *self._config.extra_cameras)])
 
     def _seen(
         self, observation: Observation
@@ -88,12 +83,3 @@ class ImitationAgent(CheckpointAgent):
         if self._config.proprio:
             proprio = torch.from_numpy(observation.proprio).to(self._device)[None]
         return images, self._sentence, torch.tensor([self._camera], device=self._device), proprio
-
-    def _image(self, observation: Observation, camera: str | None) -> np.ndarray:
-        frame = observation.rgb(camera)
-        if frame.shape[1::-1] != self._size:
-            raise ShapeError(
-                f"Checkpoint {self.checkpoint.folder} was trained on frames of {self._size[0]}x{self._size[1]}, and this one "
-                f"is {frame.shape[1]}x{frame.shape[0]}. Leave out --image-size."
-            )
-        return self._fit(frame)

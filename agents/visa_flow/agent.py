@@ -13,9 +13,10 @@ from flowbench.agents.nets.observation import to_float
 from flowbench.agents.training.checkpoint import Checkpoint, CheckpointAgent, CheckpointError
 from flowbench.agents.training.devices import checked_device
 from flowbench.agents.training.images import ImageFit
+from flowbench.agents.training.looking import Looking, embed_instruction
 from flowbench.agents.visa_flow.model import VisaFlowConfig, VisaFlowNetwork
 from flowbench.camera import CameraParams, CameraPose
-from flowbench.errors import BadValue, ShapeError
+from flowbench.errors import BadValue
 from flowbench.observation import Observation
 from flowbench.task import Task
 
@@ -51,12 +52,11 @@ class VisaFlowAgent(CheckpointAgent):
         facts = self.checkpoint.facts
         self._model = VisaFlowNetwork(config, facts).to(self._device)
         self.checkpoint.fill(self._model)
-        self._fit = ImageFit(tuple(config.image_size))
-        self._size = tuple(facts["image_size"])
+        self._frame = Looking(self.checkpoint, ImageFit(tuple(config.image_size)))
         self.needs = Needs(
             modalities=("rgb",),
             extra_cameras=tuple(facts["cameras"][1:]),
-            image_size=self._size,
+            image_size=self._frame.size,
             image_view=facts["image_view"],
             action_convention=facts["action_convention"],
         )
@@ -76,10 +76,7 @@ class VisaFlowAgent(CheckpointAgent):
                 f"Checkpoint {self.checkpoint.folder} looks through {', '.join(known)} at once, and the episode's camera is the "
                 f"first of them, not {camera}. Evaluate it with --cameras {known[0]}."
             )
-        sentences = self._model.sentences
-        with torch.no_grad():
-            known = self._model.embed([*sentences, task.instruction])
-        self._sentence = known[sentences.index(task.instruction) if task.instruction in sentences else -1][None]
+        self._sentence = embed_instruction(self._model, task.instruction)
         #: Tokens of the pictures, and the robot's state, of the last looks.
         self._looks: deque[tuple[torch.Tensor, torch.Tensor]] = deque(maxlen=self._config.history)
 
@@ -104,19 +101,10 @@ class VisaFlowAgent(CheckpointAgent):
 
     def _answers(self, observation: Observation) -> torch.Tensor:
         """Add a look, and return the (1, looks, queries, D) answers."""
-        frames = np.stack([self._picture(observation, name) for name in (None, *self.needs.extra_cameras)])
+        frames = np.stack([self._frame(observation, name) for name in (None, *self.needs.extra_cameras)])
         tokens = self._model.encode(to_float(torch.from_numpy(frames).to(self._device)))
         state = torch.from_numpy(np.asarray(observation.proprio, np.float32)).to(self._device)
         self._looks.append((tokens, state))
         pictures, states = (torch.stack(part)[None] for part in zip(*self._looks, strict=True))
         true = torch.ones(1, dtype=torch.bool, device=self._device)
         return self._model(self._sentence, pictures, states, true.expand(1, len(frames)), true)
-
-    def _picture(self, observation: Observation, camera: str | None) -> np.ndarray:
-        frame = observation.rgb(camera)
-        if frame.shape[1::-1] != self._size:
-            raise ShapeError(
-                f"Checkpoint {self.checkpoint.folder} was trained on frames of {self._size[0]}x{self._size[1]}, and this one "
-                f"is {frame.shape[1]}x{frame.shape[0]}. Leave out --image-size."
-            )
-        return self._fit(frame)

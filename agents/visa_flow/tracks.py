@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from flowbench.agents.geometry.sampling import sample_bilinear
 from flowbench.errors import BadValue
 from flowbench.flow.estimators import FlowEstimator
 from flowbench.flow.exact import track_points
@@ -94,12 +95,5 @@ def sample_px(flow_px: np.ndarray, points: np.ndarray) -> np.ndarray:
     height, width = flow_px.shape[:2]
     with np.errstate(invalid="ignore"):
         inside = np.all((points >= -0.5) & (points <= [width - 0.5, height - 0.5]), axis=1)
-    clipped = np.clip(np.where(inside[:, None], points, 0), 0, [width - 1, height - 1])
-    corner = np.minimum(np.floor(clipped).astype(int), [max(width - 2, 0), max(height - 2, 0)])
-    fraction = clipped - corner
-    sampled = np.zeros_like(clipped)
-    for right, below in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        columns, rows = np.minimum(corner + [right, below], [width - 1, height - 1]).T
-        weight = np.abs(1 - right - fraction[:, 0]) * np.abs(1 - below - fraction[:, 1])
-        sampled += weight[:, None] * flow_px[rows, columns]
+    sampled = sample_bilinear(flow_px, points)
     return np.where(inside[:, None], sampled, np.nan)
