@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from flowbench.agents.flow.network import enlarged, shrunk_flow
+from flowbench.agents.flow.weights import state_sha256
 from flowbench.agents.training.devices import checked_device
 from flowbench.errors import BadValue, MissingExtra, unknown_name
 from flowbench.flow.estimators import check_frames
@@ -69,6 +70,7 @@ class PtlFlow:
                 f"The weights {weights} of {model} cannot be loaded ({reason}). Without a network, fetch {where} elsewhere, and "
                 "give its path as the checkpoint."
             ) from error
+        self.weights_sha256 = state_sha256(self._network.state_dict())
         self._device = checked_device(device)
         self._network.to(self._device).eval().requires_grad_(False)
         self._upsample = upsample

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from flowbench.agents.flow.network import RaftConfig, build_raft, estimate
-from flowbench.agents.flow.weights import PUBLISHED, published_state, state_of_file
+from flowbench.agents.flow.weights import PUBLISHED, published_state, state_of_file, state_sha256
 from flowbench.agents.training.checkpoint import Checkpoint, CheckpointError, shipped_checkpoints
 from flowbench.agents.training.devices import checked_device
 from flowbench.errors import BadValue, UnknownName
@@ -55,6 +55,7 @@ class _Raft:
         self.config = config
         self.name = estimator + ("" if source == SHIPPED else f"({Path(source).stem})")
         self.name += f"-{upsample:g}x" if upsample is not None else ""
+        self.weights_sha256 = state_sha256(state)
         self._device = checked_device(device)
         self._network = build_raft(config)
         try:

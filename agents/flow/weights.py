@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -80,6 +81,14 @@ def state_of_file(path: Path, digest: str = "") -> dict[str, torch.Tensor]:
     # Some training scripts keep the weights beside the optimiser.
     state = state.get("state_dict", state.get("model", state))
     return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def state_sha256(state: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of weights, by which what was estimated with them is told from what others estimate."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(name.encode() + b"\0" + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _digest_in_name(path: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,8 +87,9 @@ class SkillBlocks(WindowedDemos):
     def _open_content(self, only: Sequence[int] | None) -> list[np.ndarray]:
         parts: list[np.ndarray | None] = []
         missing = []
+        tag = self._content_tag() if self._cache else ""
         for number, origin in enumerate(self.dataset.origins):
-            path = self._content_path(origin) if self._cache else None
+            path = self._content_path(origin, tag) if self._cache else None
             parts.append(np.load(path, mmap_mode="r") if path and path.exists() else None)
             if parts[-1] is None and (only is None or number in only):
                 missing.append((number, origin, path))
@@ -124,17 +126,21 @@ class SkillBlocks(WindowedDemos):
             return f"flow by {estimate.name}", lambda origin: block_flow(estimate, frames_of(origin), config)
         return "small frames", lambda origin: np.ascontiguousarray(np.moveaxis(frames_of(origin), -1, 1))
 
-    def _content_path(self, origin: Origin) -> Any:
-        """Return where the content of one demonstration is kept: beside its frames, named by everything it depends on."""
+    def _content_tag(self) -> str:
+        """Return a hash of everything besides the frames that content depends on."""
         config = self._config
-        facts = [config.content, config.flow_size]
-        if config.content == "flow" and not config.exact:
-            facts += [config.flow, config.flow_checkpoint, config.flow_upsample, config.flow_floor_px]
-        elif config.exact:
+        facts: list[Any] = [config.content, config.flow_size]
+        if config.exact:
             facts.append("exact")
-        tag = hashlib.sha256(repr(facts).encode()).hexdigest()[:10]
-        path = self._cache.path(origin, VIDEO, content_fit(config))
-        return path.with_name(f"{path.stem}-{config.content}-{tag}.npy")
+        elif config.content == "flow":
+            weights = getattr(make_flow(config), "weights_sha256", "")
+            facts += [config.flow, weights, config.flow_upsample, config.flow_floor_px]
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:10]
+
+    def _content_path(self, origin: Origin, tag: str) -> Path:
+        """Return where the content of one demonstration is kept: beside its frames."""
+        path = self._cache.path(origin, VIDEO, content_fit(self._config))
+        return path.with_name(f"{path.stem}-{self._config.content}-{tag}.npy")
 
 
 def frame_fit(config: SofConfig) -> ImageFit:

@@ -23,6 +23,8 @@ class FlowEstimator(Protocol):
 
     Attributes:
         name: What tables call it; differs between settings that give different flow.
+
+    An estimator that has weights also has their hash, `weights_sha256`: they may change under a name.
     """
 
     name: str

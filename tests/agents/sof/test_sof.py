@@ -150,6 +150,25 @@ def test_only_the_most_likely_tokens_are_drawn():
     assert set(draw(logits, 0.0, 0, None).tolist()) == {1}
 
 
+def test_retrained_flow_weights_under_the_same_name_are_not_taken_for_the_old_ones(toy_demos, tmp_path):
+    from safetensors.torch import save_file
+
+    from flowbench.agents.flow.network import RaftConfig, build_raft
+
+    weights = tmp_path / "raft.safetensors"
+    config = tiny(flow="raft-small", flow_checkpoint=str(weights), flow_floor_px=0.0)
+    flows = []
+    for seed in (0, 1, 0):
+        torch.manual_seed(seed)
+        save_file(build_raft(RaftConfig(size="small")).state_dict(), weights)
+        where = sources(toy_demos, tmp_path / "frames")
+        dataset = where.open((VIDEO,), split=None, labelled=False, cameras="each")
+        blocks = SkillBlocks(dataset, config, cache=where.frame_cache, only=(0,))
+        flows.append(np.array(blocks.content_parts[0], np.float32))
+    assert not np.array_equal(flows[0], flows[1])
+    assert np.array_equal(flows[0], flows[2])
+
+
 # --- what is learned from
 
 
