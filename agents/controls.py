@@ -10,7 +10,7 @@ from flowbench.agent import Needs
 from flowbench.camera import CameraParams
 from flowbench.errors import AgentError
 from flowbench.observation import Observation
-from flowbench.task import Task
+from flowbench.task import DONE, Task
 
 
 class RandomAgent:
@@ -68,12 +68,12 @@ class DoneAtOnceAgent:
             AgentError: If no action of the task means that.
         """
         choices = task.action_spec.choices
-        if "Done" not in choices:
+        if DONE not in choices:
             raise AgentError(
                 f"No action of suite {task.suite} says that the agent has finished, so it cannot say so at once. Its actions: "
                 f"{', '.join(choices or task.action_spec.labels)}. For agents that do nothing there, see: zero"
             )
-        self._action = np.array([choices.index("Done")])
+        self._action = np.array([choices.index(DONE)])
 
     def act(self, observation: Observation) -> np.ndarray:
         """Return the (1,) action that ends the episode."""

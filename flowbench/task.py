@@ -17,6 +17,10 @@ SuccessRuleName = Literal["first_success", "avdc_strict", "at_end"]
 ACTION_TOLERANCE = 1e-5
 
 
+#: The choice that ends an episode, in suites whose actions are choices and which have one.
+DONE = "Done"
+
+
 @dataclass(frozen=True)
 class ActionSpec:
     """The layout of a suite's action vector, by convention and by component.
@@ -26,7 +30,8 @@ class ActionSpec:
         labels: One word per component, e.g. `("dx", "dy", "dz", "gripper")`.
         low: Smallest value of each component.
         high: Largest value of each component.
-        choices: Where an action is one of a few: what its only component means, from 0 on. Gymnasium calls that `Discrete`.
+        choices: Where an action is one of a few: what its only component means, from 0 on. Gymnasium calls that `Discrete`;
+            `DONE` among them ends the episode.
     """
 
     convention: str

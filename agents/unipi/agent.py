@@ -25,7 +25,7 @@ from flowbench.camera import CameraParams, CameraPose
 from flowbench.errors import AgentError, BadValue, unknown_name
 from flowbench.observation import Observation
 from flowbench.plan_recording import RecordedPlan
-from flowbench.task import Task
+from flowbench.task import DONE, Task
 
 MODES = ("replan", "open-loop")
 #: Plans after the first (`max_replans` of AVDC's `IDPolicy`).
@@ -170,7 +170,7 @@ class UniPiAgent(CheckpointAgent):
         # Nothing says how long an imagined picture takes; demonstrations say how long one usually does.
         chunk = np.repeat(actions, max(1, round(self.checkpoint.facts["steps_per_picture"])), axis=0)
         if self._choices:
-            self._rest = np.array([float(self._choices.index("Done"))])
+            self._rest = np.array([float(self._choices.index(DONE))])
             return chunk
         # Then it stands still, with the gripper (the last component of every convention) as it is.
         self._rest = np.zeros_like(chunk[-1])

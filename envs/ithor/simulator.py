@@ -14,7 +14,7 @@ from flowbench.envs.ithor.players import find_player
 from flowbench.envs.ithor.suites import ACTIONS, goal_of
 from flowbench.errors import BadValue, FlowBenchError
 from flowbench.simulator import Frame, RenderSettings, SimulatorState, StepOutcome
-from flowbench.task import ProtocolRules, Scenario, Task
+from flowbench.task import DONE, ProtocolRules, Scenario, Task
 
 #: The controller's settings in AVDC's code, and the client's defaults for what it leaves open.
 GRID_M = 0.25
@@ -34,7 +34,7 @@ _SETTINGS = {
 }
 #: Further than this share of the far plane is nothing.
 _NOTHING = 1 - 1e-4
-_DONE = ACTIONS.index("Done")
+_DONE = ACTIONS.index(DONE)
 
 
 class AgentPose(NamedTuple):

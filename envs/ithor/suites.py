@@ -25,10 +25,10 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from flowbench.suite import Suite
-from flowbench.task import ActionSpec, ProtocolRules, Task
+from flowbench.task import DONE, ActionSpec, ProtocolRules, Task
 
 #: AVDC's actions, in the order of its code (`experiment/myutils_thor.py` of AVDC_experiments at e9b5b00).
-ACTIONS = ("MoveAhead", "RotateRight", "RotateLeft", "Done")
+ACTIONS = ("MoveAhead", "RotateRight", "RotateLeft", DONE)
 ACTION_SPEC = ActionSpec.choice("ithor-navigation", ACTIONS)
 
 #: AVDC's rooms and what is looked for in each (arXiv 2310.08576, appendix; `experiment/benchmark_thor.py`).

@@ -20,7 +20,7 @@ from flowbench.flow.exact import exact_flow
 from flowbench.flow.pairs import MOVING, ROBOT, TARGET, VISIBLE, PairInfo, Pairs
 from flowbench.flow.robots import robot_mask
 from flowbench.flow.snapshot import Snapshot, take_snapshot
-from flowbench.task import ActionSpec, Scenario
+from flowbench.task import DONE, ActionSpec, Scenario
 
 #: Frames of a plan (arXiv 2310.08576, section 3.1: the first and seven imagined ones).
 PLAN_FRAMES = 8
@@ -181,7 +181,7 @@ def _drifts(spec: ActionSpec, clumsy: bool, rng: np.random.Generator) -> Callabl
 
 def _slips(spec: ActionSpec, clumsy: bool, rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
     """Return what an absent mind makes of a wanted choice: sometimes any other, but never the end."""
-    others = [number for number, name in enumerate(spec.choices) if name != "Done"]
+    others = [number for number, name in enumerate(spec.choices) if name != DONE]
     chance = rng.uniform(0.2, 0.6) if clumsy else 0.0
     return lambda action: np.array([float(rng.choice(others))]) if rng.random() < chance else action
 
