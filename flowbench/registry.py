@@ -116,6 +116,12 @@ def agent_class(name: str) -> type:
     raise unknown_name("agent", name, entries, next_step=step)
 
 
+def wants_checkpoint(cls: type) -> bool:
+    """Return whether an agent cannot be built without a checkpoint."""
+    parameter = inspect.signature(cls).parameters.get("checkpoint")
+    return parameter is not None and parameter.default is inspect.Parameter.empty
+
+
 def make_agent(name: str, arguments: dict[str, Any], *, device: str = "cpu", checkpoint: str | None = None) -> Agent:
     """Build an agent.
 
@@ -137,8 +143,7 @@ def make_agent(name: str, arguments: dict[str, Any], *, device: str = "cpu", che
             raise unknown_name("argument", argument, parameters, f"Agent {name}", "Arguments come from --agent-args.")
     if checkpoint is not None and "checkpoint" not in parameters and not takes_any:
         raise BadValue(f"Agent {name} takes no checkpoint, but --checkpoint {checkpoint} was given.")
-    wants_one = "checkpoint" in parameters and parameters["checkpoint"].default is inspect.Parameter.empty
-    if checkpoint is None and wants_one and "checkpoint" not in arguments:
+    if checkpoint is None and wants_checkpoint(cls) and "checkpoint" not in arguments:
         raise BadValue(f"Agent {name} needs a checkpoint. Give it with --checkpoint PATH.")
     # A checkpoint that was not given leaves the constructor's own default.
     extra = {} if checkpoint is None else {"checkpoint": checkpoint}

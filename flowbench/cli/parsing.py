@@ -9,7 +9,7 @@ from typing import Any
 
 from flowbench.errors import BadValue
 from flowbench.manifest import content_hash
-from flowbench.registry import agent_class
+from flowbench.registry import agent_class, wants_checkpoint
 from flowbench.spec import AgentSpec
 
 
@@ -78,9 +78,15 @@ def agent_spec(options: Mapping[str, Any]) -> AgentSpec:
         FlowBenchError: If there is no such agent, or no such checkpoint.
     """
     name, arguments, checkpoint = options["agent"], parse_arguments(options["agent_args"]), options["checkpoint"]
-    default_for = getattr(agent_class(name), "default_checkpoint", None)
+    cls, suite = agent_class(name), options["suite"]
+    default_for = getattr(cls, "default_checkpoint", None)
     if checkpoint is None and default_for is not None and "checkpoint" not in arguments:
-        checkpoint = default_for(name, options["suite"])
+        checkpoint = default_for(name, suite)
+        if checkpoint is None and wants_checkpoint(cls):
+            raise BadValue(
+                f"Agent {name} needs a checkpoint, and none comes with it for suite {suite}. Give one with --checkpoint PATH, or "
+                f"train one: flowbench train --agent {name} --suite {suite} --data FILE --preset small --out DIR"
+            )
     return AgentSpec(
         name=name, arguments=arguments, checkpoint=checkpoint, content_sha256=content_hash(name, checkpoint)
     )

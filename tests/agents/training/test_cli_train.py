@@ -148,7 +148,10 @@ def test_a_training_without_a_suite_says_what_an_agent_needs(flowbench, toy_demo
 def test_evaluating_without_a_checkpoint_says_how_to_give_one(flowbench):
     code, message = flowbench("eval", "--agent", "bc", "--suite", "toy", "--limit", "1", "--workers", "0")
     assert code == 2
-    assert message == "Agent bc needs a checkpoint. Give it with --checkpoint PATH."
+    assert message == (
+        "Agent bc needs a checkpoint, and none comes with it for suite toy. Give one with --checkpoint PATH, or train one: "
+        "flowbench train --agent bc --suite toy --data FILE --preset small --out DIR"
+    )
 
 
 def test_evaluating_a_checkpoint_elsewhere_says_what_is_wrong_before_it_starts(flowbench, trained_toy):
