@@ -176,6 +176,8 @@ class RobustConstants(RuleConstants):
     dwell_steps: int = 10
     #: How far the hand goes up before a new plan.
     retreat_m: float = 0.15
+    #: Of a held object, how far from a subgoal's height is level with it.
+    level_m: float = 0.02
 
 
 class RobustRule:
@@ -267,7 +269,19 @@ class RobustRule:
         reached_m = constants.reached_push_m if self.mode == "push" else constants.reached_grasp_m
         if np.linalg.norm(hand_world - self._subgoals[0]) <= reached_m and len(self._subgoals) > 1:
             self._subgoals.pop(0)
-        return self._subgoals[0]
+        return self._subgoals[0] if self.mode == "push" else self._carry(hand_world, self._subgoals[0])
+
+    def _carry(self, hand_world: np.ndarray, goal_world: np.ndarray) -> np.ndarray:
+        """Return where to carry what is held next: up before sideways, and sideways before down."""
+        constants = self.constants
+        rise_m = goal_world[2] - hand_world[2]
+        sideways_m = np.linalg.norm(goal_world[:2] - hand_world[:2])
+        if sideways_m > constants.aligned_m:
+            if rise_m > constants.level_m:
+                return np.array([*hand_world[:2], goal_world[2]])
+            if rise_m < -constants.level_m:
+                return np.array([*goal_world[:2], hand_world[2]])
+        return goal_world
 
     def _push_direction(self, path_world: np.ndarray) -> np.ndarray:
         """Return the (2,) direction in which a push goes sideways; zero if it goes up or down."""

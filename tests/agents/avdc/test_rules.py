@@ -232,6 +232,20 @@ def test_robust_grasp_stays_within_the_reach_of_the_hand():
     assert hand[2] >= METAWORLD.lowest_m
 
 
+def test_robust_rule_carries_up_before_sideways_and_sideways_before_down():
+    over_a_rim = path((0, 0, 0), (0, 0, 0.1), (0.2, 0, 0.2), (0.4, 0, 0.05))
+    rule = first_plan(RobustRule(METAWORLD), over_a_rim)
+    hand, seen = START, []
+    for _ in range(200):
+        hand = hand + np.clip(rule.command(hand).target_world - hand, -0.01, 0.01)
+        seen.append(hand - START)
+    way = np.array(seen)
+    sideways, height = way[:, 0], way[:, 2]
+    assert way[-1] == pytest.approx([0.4, 0, 0.05], abs=1e-6)
+    # It is level with the highest subgoal before it has gone a tenth of the way there, and until it is above the last one.
+    assert height[(sideways > 0.02) & (sideways < 0.37)].min() > 0.12
+
+
 def test_robust_push_is_lowered_in_every_plan():
     rule = first_plan(RobustRule(METAWORLD), PUSH)
     rule.take(PUSH)
