@@ -185,12 +185,21 @@ class Checkpoint:
         training = self.training
         parts = [f"{self.recipe} trained for {self.facts.get('suite', 'no suite')}"]
         if training:
-            parts.append(
-                f"preset {training['preset']}, {training['step']} steps in {training['seconds'] / 60:.0f} minutes"
-            )
+            parts.append(f"preset {training['preset']}, {self._steps} steps in {training['seconds'] / 60:.0f} minutes")
             if training.get("demonstrations"):
-                parts.append(f"on {training['demonstrations']} demonstrations")
+                labelled = training.get("label_fraction", 1.0)
+                share = f", {labelled:.0%} of them with actions" if labelled < 1 else ""
+                parts.append(f"on {training['demonstrations']} demonstrations{share}")
         return ", ".join(parts) + f" ({self.folder})"
+
+    @property
+    def _steps(self) -> str:
+        """Steps of every stage so far, e.g. `2500 + 1200`."""
+        names = list(self.training.get("stages", {}))
+        stage = self.training.get("stage")
+        before = names[: names.index(stage)] if stage in names else []
+        steps = [*(self.training["stages"][name]["steps"] for name in before), self.training["step"]]
+        return " + ".join(map(str, steps))
 
     @classmethod
     def _read(cls, folder: Path) -> Checkpoint:

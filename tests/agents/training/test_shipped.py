@@ -32,3 +32,9 @@ def test_a_shipped_checkpoint_is_small_and_whole_and_tells_how_it_was_trained(na
 def test_shipped_checkpoints_are_named_by_agent_and_suite():
     # An empty list is fine in a source tree without large files; a wrong name is not.
     assert all((folder / "config.json").is_file() and "-" in name for name, folder in SHIPPED.items())
+
+
+@pytest.mark.skipif("visa-flow-calvin-abc-d" not in SHIPPED, reason="no checkpoint of several stages comes with this tree")
+def test_a_checkpoint_of_two_stages_tells_the_steps_of_both_and_how_much_was_labelled():
+    story = Checkpoint.open("visa-flow-calvin-abc-d").description
+    assert "2500 + 1200 steps" in story and "1020 demonstrations, 10% of them with actions" in story
