@@ -201,7 +201,9 @@ def _source_commit() -> tuple[str | None, bool]:
             ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20
         ).stdout.strip()
 
+    # Results are what comes out: a table that was written a minute ago does not change the next run.
+    changes = ("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results")
     try:
-        return git("rev-parse", "HEAD") or None, bool(git("status", "--porcelain", "--untracked-files=no"))
+        return git("rev-parse", "HEAD") or None, bool(git(*changes))
     except (OSError, subprocess.TimeoutExpired):
         return None, False
