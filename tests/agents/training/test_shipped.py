@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 
 from flowbench.agents.training.checkpoint import Checkpoint, shipped_checkpoints  # noqa: E402
 from flowbench.agents.training.recipe import get_recipe  # noqa: E402
+from flowbench.flow.estimators import make_estimator  # noqa: E402
 from flowbench.registry import get_suite  # noqa: E402
 
 SHIPPED = shipped_checkpoints()
@@ -20,11 +21,17 @@ def test_a_shipped_checkpoint_is_small_and_whole_and_tells_how_it_was_trained(na
     assert sum(path.stat().st_size for path in files) < 12e6
     assert all(re.fullmatch(r"config.json|model.safetensors|training.json|log(-\w+)?.csv", path.name) for path in files)
     checkpoint = Checkpoint.open(name)
-    assert name == f"{checkpoint.recipe}-{checkpoint.facts['suite']}"
-    assert get_suite(checkpoint.facts["suite"]).family == checkpoint.facts["family"]
     assert checkpoint.weights
-    get_recipe(checkpoint.recipe).agent(checkpoint)
-    assert {"data_sha256", "demonstrations", "command", "versions", "seconds"} <= set(checkpoint.training)
+    if checkpoint.recipe == "flow":
+        estimator = f"raft-{checkpoint.config['size']}"
+        assert name.startswith(estimator)
+        make_estimator(estimator, checkpoint=name)
+    else:
+        assert name == f"{checkpoint.recipe}-{checkpoint.facts['suite']}"
+        assert get_suite(checkpoint.facts["suite"]).family == checkpoint.facts["family"]
+        get_recipe(checkpoint.recipe).agent(checkpoint)
+        assert checkpoint.training["demonstrations"] > 0
+    assert {"data_sha256", "command", "versions", "seconds"} <= set(checkpoint.training)
     story = (folder / "training.json").read_text()
     assert not re.search(r'["= ,]/(?!/)', story), "no path of somebody's machine"
 
