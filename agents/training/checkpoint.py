@@ -183,7 +183,9 @@ class Checkpoint:
     def description(self) -> str:
         """One sentence: what it is, and how it was trained."""
         training = self.training
-        parts = [f"{self.recipe} trained for {self.facts.get('suite', 'no suite')}"]
+        # A flow network may be of several.
+        suites = self.facts.get("suites") or [self.facts.get("suite", "no suite")]
+        parts = [f"{self.recipe} trained for {', '.join(suites)}"]
         if training:
             parts.append(f"preset {training['preset']}, {self._steps} steps in {training['seconds'] / 60:.0f} minutes")
             if training.get("demonstrations"):
