@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -173,8 +174,17 @@ def _check_spec(out: Path, spec: PairSetSpec) -> None:
         found = json.loads(path.read_text(encoding="utf-8"))
         other = [name for name in wanted if name != "scenes_per_task" and found.get(name) != wanted[name]]
         if other:
+            name, before, now = _narrowed(other[0], found.get(other[0]), wanted[other[0]])
             raise DataError(
-                f"{out} holds pairs made with {other[0]} = {json.dumps(found.get(other[0]))}, and this set has "
-                f"{json.dumps(wanted[other[0]])}. Give another --out, or delete the folder."
+                f"{out} holds pairs made with {name} = {before}, and this set has {now}. Give another --out, or delete the "
+                "folder."
             )
     write_text_atomically(path, json.dumps(wanted, indent=1) + "\n")
+
+
+def _narrowed(name: str, before: Any, now: Any) -> tuple[str, str, str]:
+    """Return the name of what differs and both values, of mappings (tasks of 4 suites) the first entry that does."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        key = next(key for key in sorted({*before, *now}) if before.get(key) != now.get(key))
+        return _narrowed(f"{name}.{key}", before.get(key), now.get(key))
+    return name, *(textwrap.shorten(json.dumps(value), 160, placeholder=" ...") for value in (before, now))
