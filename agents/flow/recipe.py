@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from flowbench.agents.flow.augment import degrade, mirrored, photometric
 from flowbench.agents.flow.network import RaftConfig, build_raft, enlarged, shrunk_flow, to_input
@@ -37,7 +38,9 @@ class FlowConfig(RaftConfig):
         last_limit_px: Nor, in the end, do those beyond this.
         curriculum_steps: Steps until the limit has risen from the first to the last.
         moving_weight: Weight of a pixel that moves against one that does not.
+        relative_px: A pixel that moves by this much weighs half of what one at rest would, one by three times as much a quarter.
         thing_area: Moving things (what moves and is not the robot) of fewer pixels weigh as much as one of this many.
+        whole: Share of the training pairs that are shrunk to `crop` as a whole instead of being cut.
         held_out_every_seed: See `HoldOut`.
         held_out_views: Cameras that are not trained on.
         held_out_tasks: Tasks that are not trained on.
@@ -54,7 +57,9 @@ class FlowConfig(RaftConfig):
     last_limit_px: float = 80.0
     curriculum_steps: int = 3000
     moving_weight: float = 4.0
+    relative_px: float = 8.0
     thing_area: int = 600
+    whole: float = 0.5
     held_out_every_seed: int = 4
     held_out_views: tuple[str, ...] = ("corner4", "frontview")
     held_out_tasks: tuple[str, ...] = (
@@ -120,14 +125,15 @@ class FlowRecipe(Recipe):
         """Return RAFT's loss, and end-point errors in pixels of the pair: of all, of moving pixels, of moving things.
 
         What differs from RAFT (section 3.3): pixels are weighted, because in most pairs nearly everything stands still and
-        what matters is a few dozen pixels; a point that is hidden in the second image counts a third; and large motion comes
-        in gradually, without which a network from scratch first learns to predict none.
+        what matters is a few dozen pixels, and because an arm that swings by 30 px would otherwise drown whatever moves by
+        3; a point that is hidden in the second image counts a third; and large motion comes in gradually, without which a
+        network from scratch first learns to predict none.
         """
         config: FlowConfig = model.config
         flow_px, masks = batch["flow_px"].permute(0, 3, 1, 2).float(), batch["masks"]
         arrays = {"first": to_input(batch["first"]), "second": to_input(batch["second"]), "masks": masks[:, None]}
         if moment.training:
-            arrays, flow_px = _crop(arrays, flow_px, config.crop, moment.generator)
+            arrays, flow_px = _cut(arrays, flow_px, config.crop, config.whole, moment.generator)
             arrays, flow_px = mirrored(arrays, flow_px, moment.generator)
             images = photometric(arrays["first"], arrays["second"], moment.generator)
             images = [degrade(image, moment.generator) for image in images]
@@ -184,6 +190,7 @@ def _weights(config: FlowConfig, masks: torch.Tensor, flow_px: torch.Tensor) -> 
     weight = 1 + (config.moving_weight - 1) * moves
     area = things.flatten(1).sum(dim=1).clamp_min(1)[:, None, None]
     weight = torch.where(things, weight * (config.thing_area / area).clamp(1, 8), weight)
+    weight = weight / (1 + flow_px.norm(dim=1) / config.relative_px)
     return torch.where(visible, weight, weight / 3)
 
 
@@ -194,14 +201,43 @@ def _errors(estimate: torch.Tensor, flow_px: torch.Tensor, masks: torch.Tensor) 
     return {name: (error_px * group).sum() / group.sum().clamp_min(1) for name, group in groups.items()}
 
 
-def _crop(
-    arrays: dict[str, torch.Tensor], flow_px: torch.Tensor, side: int, generator: torch.Generator
+def _cut(
+    arrays: dict[str, torch.Tensor], flow_px: torch.Tensor, side: int, whole: float, generator: torch.Generator
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Cut a window out of each sample, mostly around something that moves."""
+    """Make samples as small as `side`: some as a whole, others by a window mostly around something that moves.
+
+    A window shows small things in full detail, but what moves far leaves it; in a shrunk pair it stays.
+    """
     height, width = flow_px.shape[-2:]
     if not side or side >= min(height, width):
         return arrays, flow_px
-    masks = arrays["masks"][:, 0]
+    tops, lefts = _windows(arrays["masks"][:, 0], flow_px, side, generator)
+
+    def cut(images: torch.Tensor) -> torch.Tensor:
+        windows = zip(images, tops, lefts, strict=True)
+        return torch.stack([image[..., top : top + side, left : left + side] for image, top, left in windows])
+
+    def choose(images: torch.Tensor, small: torch.Tensor) -> torch.Tensor:
+        return torch.where(shrunk[:, None, None, None], small.to(images.dtype), cut(images))
+
+    shrunk = torch.rand(len(flow_px), generator=generator, device=flow_px.device) < whole
+    # Mixed flow at an edge is nobody's, and masks are bits: those of the nearest pixel are taken, images are averaged.
+    scale = flow_px.new_tensor([side / width, side / height])[:, None, None]
+    made = {
+        name: choose(value, functional.interpolate(value, (side, side), mode="area"))
+        for name, value in arrays.items()
+        if name != "masks"
+    }
+    made["masks"] = choose(arrays["masks"], functional.interpolate(arrays["masks"], (side, side), mode="nearest-exact"))
+    small_flow = functional.interpolate(flow_px, (side, side), mode="nearest-exact") * scale
+    return made, choose(flow_px, small_flow)
+
+
+def _windows(
+    masks: torch.Tensor, flow_px: torch.Tensor, side: int, generator: torch.Generator
+) -> tuple[list[int], list[int]]:
+    """Return the top and the left of a window of each sample."""
+    height, width = flow_px.shape[-2:]
     moves = (flow_px.norm(dim=1) > 0.5) & ((masks & VISIBLE) > 0)
     # Half of the draws go to things, if there are any, a third to what moves, the others anywhere.
     chances = torch.ones_like(masks, dtype=torch.float32) / moves[0].numel()
@@ -211,9 +247,4 @@ def _crop(
     jitter = torch.randint(-side // 3, side // 3 + 1, (len(places), 2), generator=generator, device=places.device)
     tops = (places // width - side // 2 + jitter[:, 0]).clamp(0, height - side).tolist()
     lefts = (places % width - side // 2 + jitter[:, 1]).clamp(0, width - side).tolist()
-
-    def cut(images: torch.Tensor) -> torch.Tensor:
-        windows = zip(images, tops, lefts, strict=True)
-        return torch.stack([image[..., top : top + side, left : left + side] for image, top, left in windows])
-
-    return {name: cut(value) for name, value in arrays.items()}, cut(flow_px)
+    return tops, lefts

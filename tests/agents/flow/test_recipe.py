@@ -10,7 +10,7 @@ import torch
 
 from flowbench.agents.flow.augment import compressed, degrade, mirrored, photometric
 from flowbench.agents.flow.raft import RaftSmall
-from flowbench.agents.flow.recipe import FlowConfig, FlowRecipe, _crop, _weights
+from flowbench.agents.flow.recipe import FlowConfig, FlowRecipe, _cut, _weights
 from flowbench.agents.training.loop import TrainOptions, train
 from flowbench.agents.training.presets import load_settings
 from flowbench.agents.training.recipe import Moment
@@ -72,7 +72,7 @@ def test_mirrored_pairs_have_mirrored_flow():
 
 
 def test_small_moving_things_weigh_more_than_the_robot_and_the_table():
-    config = FlowConfig(moving_weight=4.0, thing_area=600)
+    config = FlowConfig(moving_weight=4.0, thing_area=600, relative_px=1e9)
     masks = torch.full((1, 64, 64), VISIBLE, dtype=torch.uint8)
     flow = torch.zeros(1, 2, 64, 64)
     masks[:, :20, :20] |= MOVING | ROBOT
@@ -89,11 +89,34 @@ def test_windows_are_cut_around_what_moves():
     flow = torch.zeros(64, 2, 64, 64)
     masks[..., 50:56, 8:14] |= MOVING
     flow[..., 50:56, 8:14] = 4.0
-    arrays, cut = _crop({"masks": masks}, flow, 24, generator())
+    arrays, cut = _cut({"masks": masks}, flow, 24, 0.0, generator())
     assert cut.shape == (64, 2, 24, 24) and arrays["masks"].shape == (64, 1, 24, 24)
     shows_it = (cut.norm(dim=1) > 0.5).flatten(1).any(dim=1)
     assert shows_it.float().mean() > 0.6
     assert torch.equal(cut.norm(dim=1) > 0.5, (arrays["masks"][:, 0] & MOVING) > 0)
+
+
+def test_far_motion_does_not_drown_near_motion():
+    """A departure from RAFT: a pixel's weight falls with how far it moves."""
+    config = FlowConfig(moving_weight=1.0, relative_px=8.0)
+    masks = torch.full((1, 1, 3), VISIBLE | ROBOT, dtype=torch.uint8)
+    flow = torch.tensor([0.0, 8.0, 24.0]).expand(1, 1, 1, 3) * torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+    assert _weights(config, masks, flow).flatten().tolist() == pytest.approx([1, 1 / 2, 1 / 4])
+
+
+def test_a_pair_shrunk_as_a_whole_keeps_what_moves_far():
+    masks = torch.full((2, 1, 64, 64), VISIBLE, dtype=torch.uint8)
+    masks[..., 8:16, 8:16] |= MOVING
+    flow = torch.zeros(2, 2, 64, 64)
+    flow[:, 0, 8:16, 8:16] = 40.0
+    first = torch.zeros(2, 3, 64, 64)
+    first[..., 8:16, 8:16] = 1.0
+    second = first.roll(40, -1)
+    arrays, shrunk = _cut({"first": first, "second": second, "masks": masks}, flow, 32, 1.0, generator())
+    assert torch.equal((arrays["masks"][:, 0] & MOVING) > 0, arrays["first"][:, 0] > 0.5)
+    down, right = 4, 4
+    there = right + int(shrunk[0, 0, down, right])
+    assert there == 24 and arrays["second"][0, 0, down, there] == 1.0
 
 
 def batch_of(flow_px=6.0):
