@@ -40,6 +40,7 @@ class SofConfig(ObservationConfig):
         decoder_layers: Layers of the transformer that turns tokens into one latent per frame.
         decoder_channels: Channels of the flow decoder on a quarter of the flow's resolution.
         decoded_frames: Frames of each block that a training step of the autoencoder decodes, drawn anew each time; 0 for all.
+        l1_steps: Steps until absolute errors of the content count as much as squared ones.
         policy_width: Width of the policy.
         policy_layers: Its layers.
         policy_heads: Its attention heads.
@@ -71,6 +72,7 @@ class SofConfig(ObservationConfig):
     decoder_layers: int = 4
     decoder_channels: int = 64
     decoded_frames: int = 0
+    l1_steps: int = 1500
     policy_width: int = 384
     policy_layers: int = 6
     policy_heads: int = 6

@@ -16,6 +16,7 @@ from flowbench.agents.sof.flow2action import Flow2Action
 from flowbench.agents.sof.policy import SkillPolicy
 from flowbench.agents.sof.segments import CONTENT, NUMBER, VIDEO
 from flowbench.agents.sof.skills import SkillAutoencoder
+from flowbench.agents.training.recipe import Moment
 
 SKILLS, POLICY, FLOW2ACTION = STAGES = ("skills", "policy", "flow2action")
 #: How much smaller than the decoded flow the plan is that Flow2Action sees: its ResNet's first map is that small.
@@ -71,22 +72,21 @@ class SofNetwork(nn.Module):
 
     # --- what the stages learn
 
-    def loss(
-        self, stage: str, batch: Mapping[str, torch.Tensor], training: bool, generator: torch.Generator
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return a stage's loss on a batch of `SkillBlocks`, and numbers to log."""
-        if stage == SKILLS:
-            return self._skills_loss(batch, training, generator)
+    def loss(self, batch: Mapping[str, torch.Tensor], moment: Moment) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the loss of a moment's stage on a batch of `SkillBlocks`, and numbers to log."""
+        if moment.stage == SKILLS:
+            return self._skills_loss(batch, moment)
         # Frozen: without dropout, whatever mode the whole is in.
         self.skills.eval()
-        if stage == POLICY:
-            return self._policy_loss(batch, training, generator)
-        return self._flow2action_loss(batch, training, generator)
+        if moment.stage == POLICY:
+            return self._policy_loss(batch, moment.training, moment.generator)
+        return self._flow2action_loss(batch, moment.training, moment.generator)
 
     def _skills_loss(
-        self, batch: Mapping[str, torch.Tensor], training: bool, generator: torch.Generator
+        self, batch: Mapping[str, torch.Tensor], moment: Moment
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         config, frames, content = self.config, to_float(batch[VIDEO][:, 0]), batch[CONTENT].float()
+        training, generator = moment.training, moment.generator
         if training:
             frames, content = shifted_alike(frames, content, config.shift_px, generator)
             frames = augment(frames, self._colours, generator)
@@ -94,9 +94,10 @@ class SofNetwork(nn.Module):
         made = self.skills.reconstruct(content, frames, steps)
         wanted = content.gather(1, steps[:, :, None, None, None].expand(-1, -1, *content.shape[2:]))
         error = (made - wanted) / self.skills.scale
-        # QueST's loss is L1, for actions. Flow is zero at most pixels, and zero is then what L1 learns and stays at; a tenth of
-        # it keeps what stands still from flickering.
-        loss = error.square().mean() + 0.1 * error.abs().mean()
+        # QueST's loss is L1, for actions. Flow is zero at most pixels, and zero is then what L1 learns and stays at. So squares
+        # come first; they alone leave edges blurred and still things flickering.
+        progress = min(1.0, moment.step / max(1, config.l1_steps)) if training else 1.0
+        loss = error.square().mean() + max(0.1, progress) * error.abs().mean()
         with torch.no_grad():
             error, still = end_point_errors(made, wanted)
         return loss, {"error_over_still": error.sum() / still.sum().clamp(min=1e-9)}

@@ -88,7 +88,7 @@ class SofRecipe(Recipe):
 
     def loss(self, model: SofNetwork, batch: Batch, moment: Moment) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         """Return the loss of the stage's network."""
-        return model.loss(moment.stage, batch, moment.training, moment.generator)
+        return model.loss(batch, moment)
 
     def agent(self, checkpoint: Checkpoint, device: str = "cpu") -> Agent:
         """Make the agent."""

@@ -19,6 +19,12 @@ from flowbench.agents.sof.config import SofConfig
 
 #: (kernel, stride) of the causal convolutions over time (QueST).
 TEMPORAL = ((5, 2), (3, 2), (3, 1))
+#: A frame of content is read in patches of this side, each as a few numbers.
+PATCH, PATCH_CHANNELS = 8, 8
+#: Most of a patch stands still, so what is read from it starts out larger.
+PATCH_GAIN = 4.0
+#: Motion of the frame's features is predicted on a grid of this side, in units of this share of the half image.
+WARP_SIDE, WARP_UNIT = 4, 0.25
 
 
 class SkillAutoencoder(nn.Module):
@@ -100,16 +106,12 @@ class SkillEncoder(nn.Module):
     def __init__(self, config: SofConfig) -> None:
         super().__init__()
         width = config.skill_width
-        self.frame = nn.Sequential(
-            nn.Conv2d(config.channels, 64, 8, stride=8),
-            nn.GroupNorm(8, 64),
-            nn.ReLU(),
-            nn.Conv2d(64, 64, 3, stride=2, padding=1),
-            nn.GroupNorm(8, 64),
-            nn.ReLU(),
-        )
-        w, h = (math.ceil(side / 8 / 2) for side in config.flow_size)
-        self.project = nn.Linear(64 * w * h, width)
+        # Linear, because how fast something moves must survive: a norm here would divide by it.
+        self.patches = nn.Conv2d(config.channels, PATCH_CHANNELS, PATCH, stride=PATCH)
+        with torch.no_grad():
+            self.patches.weight.mul_(PATCH_GAIN)
+        w, h = (side // PATCH for side in config.flow_size)
+        self.project = nn.Sequential(nn.Linear(PATCH_CHANNELS * w * h, width), nn.GELU(), nn.Linear(width, width))
         self.convolutions = nn.ModuleList(nn.Conv1d(width, width, kernel, stride) for kernel, stride in TEMPORAL)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in TEMPORAL)
         self.register_buffer("positions", sinusoids(config.tokens, width), persistent=False)
@@ -122,7 +124,7 @@ class SkillEncoder(nn.Module):
 
     def forward(self, content: torch.Tensor) -> torch.Tensor:
         """Return (B, n, D) of content (B, H, C, h, w)."""
-        flat = self.frame(content.flatten(0, 1)).flatten(1)
+        flat = self.patches(content.flatten(0, 1)).flatten(1)
         hidden = self.project(flat).unflatten(0, content.shape[:2])  # (B, H, D)
         for (kernel, stride), convolution, norm in zip(TEMPORAL, self.convolutions, self.norms, strict=True):
             # Padded so that the last input of an output is the last of its own stride, and none after it.
@@ -152,9 +154,10 @@ class FrameLatents(nn.Module):
 
 
 class FlowDecoder(nn.Module):
-    """A latent per frame and the first frame to content: features of the frame, modulated, on 1/4 and 1/2 of the flow's size.
+    """A latent per frame and the first frame to content: features of the frame, moved and modulated, on 1/4 and 1/2 of its size.
 
-    A latent says how a few layers move, the maps how much of each is seen at a pixel: with free maps instead, that an arm moves
+    Flow of a later frame is seen where things are by then, so the latent says how far features have moved (a smooth warp). It
+    also says how a few layers move, and the maps how much of each is seen at a pixel: with free maps instead, that an arm moves
     as a whole has to be learned at every place where an arm can be.
     """
 
@@ -189,9 +192,11 @@ class FlowDecoder(nn.Module):
         self.up = nn.Conv2d(channels, half, 1)
         self.fine = _Modulated(half, config.skill_width)
         self.motions = nn.Linear(config.skill_width, self.LAYERS * config.channels)
+        self.warp = nn.Linear(config.skill_width, 2 * WARP_SIDE * WARP_SIDE)
         # Nothing moves at first; the maps are not small, or neither factor of the product would learn.
-        nn.init.zeros_(self.motions.weight)
-        nn.init.zeros_(self.motions.bias)
+        for layer in (self.motions, self.warp):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
         self.leave = nn.Conv2d(half, 4 * self.LAYERS, 3, padding=1)
 
     def forward(self, latents: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
@@ -204,11 +209,13 @@ class FlowDecoder(nn.Module):
         where = functional.interpolate(
             self.spread(flat).unflatten(1, (spread, side, side)), coarse.shape[-2:], mode="bilinear"
         )
-        hidden = self.enter(torch.cat([coarse.repeat_interleave(steps, 0), where.to(coarse.dtype)], 1))
+        offsets = self.warp(flat).float().unflatten(1, (2, WARP_SIDE, WARP_SIDE)) * WARP_UNIT
+        coarse, fine = (moved(maps.repeat_interleave(steps, 0), offsets) for maps in (coarse, fine))
+        hidden = self.enter(torch.cat([coarse.to(where.dtype), where], 1))
         for block in self.blocks:
             hidden = block(hidden, flat)
         hidden = functional.interpolate(self.up(hidden), fine.shape[-2:], mode="nearest")
-        hidden = self.fine(hidden + fine.repeat_interleave(steps, 0), flat)
+        hidden = self.fine(hidden + fine.to(hidden.dtype), flat)
         shares = functional.pixel_shuffle(self.leave(functional.relu(hidden)), 2)  # (B K, L, h, w)
         motions = self.motions(flat).unflatten(1, (self.LAYERS, -1)).to(shares.dtype)
         return torch.einsum("blhw,blc->bchw", shares, motions).unflatten(0, (count, steps))
@@ -228,6 +235,18 @@ class _Modulated(nn.Module):
         scale, shift = self.affine(latents)[..., None, None].to(maps.dtype).chunk(2, dim=1)
         hidden = self.first(functional.relu(self.norms[0](maps)))
         return maps + self.second(functional.relu(self.norms[1](hidden) * (1 + scale) + shift))
+
+
+def moved(maps: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    """Return float32 maps (B, C, h, w) read at places that are off by offsets (B, 2, n, n), right and down, in half images."""
+    height, width = maps.shape[-2:]
+    rows, columns = (
+        (torch.arange(side, device=maps.device, dtype=torch.float32) + 0.5) * 2 / side - 1 for side in (height, width)
+    )
+    places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"))[None]
+    places = places + functional.interpolate(offsets, (height, width), mode="bilinear")
+    # Autocast on a CPU knows no grid_sample in bfloat16.
+    return functional.grid_sample(maps.float(), places.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
 
 
 def sinusoids(length: int, width: int) -> torch.Tensor:

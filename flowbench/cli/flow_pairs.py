@@ -28,7 +28,14 @@ from flowbench.registry import get_suite
 @click.option(
     "--window", type=int, help="Side of the windows in pixels; smaller images are enlarged to it.  [default: 128]"
 )
-@click.option("--full-share", type=float, help="Share of the scenes in the full render profile.  [default: 0.25]")
+@click.option(
+    "--full-share", type=click.FloatRange(0, 1), help="Share of the scenes in the full render profile.  [default: 0.25]"
+)
+@click.option(
+    "--displaced-share",
+    type=click.FloatRange(0, 1),
+    help="Share of the looks from a displaced pose instead of the camera's own.  [default: 0.6]",
+)
 @click.option("--workers", type=int, default=1, show_default=True, help="Processes; 0 runs in this one, for debugging.")
 @click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
 def flow_pairs(**options: Any) -> None:
@@ -59,7 +66,11 @@ def flow_pairs(**options: Any) -> None:
         if not any(task in names for names in tasks.values()):
             get_suite(suites[0]).task(task)
     cameras = parse_names(options["cameras"] or "")
-    changes = {"full_profile": options["full_share"], "window": options["window"]}
+    changes = {
+        "full_profile": options["full_share"],
+        "displaced": options["displaced_share"],
+        "window": options["window"],
+    }
     sampling = replace(SamplingSpec(), **{name: value for name, value in changes.items() if value is not None})
     spec = PairSetSpec(
         suites=tuple(name for name in suites if not wanted or tasks[name]),

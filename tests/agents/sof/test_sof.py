@@ -15,8 +15,10 @@ from flowbench.agents.sof.network import SofNetwork, end_point_errors, shifted_a
 from flowbench.agents.sof.policy import draw  # noqa: E402
 from flowbench.agents.sof.recipe import SofRecipe  # noqa: E402
 from flowbench.agents.sof.segments import CONTENT, VIDEO, SkillBlocks, block_flow  # noqa: E402
+from flowbench.agents.sof.skills import moved  # noqa: E402
 from flowbench.agents.training.loop import TrainOptions, train  # noqa: E402
 from flowbench.agents.training.presets import load_settings  # noqa: E402
+from flowbench.agents.training.recipe import Moment  # noqa: E402
 from flowbench.agents.training.sources import Sources  # noqa: E402
 from flowbench.errors import BadValue, DataError, UnknownName  # noqa: E402
 from flowbench.registry import get_suite  # noqa: E402
@@ -303,6 +305,33 @@ def test_flow2action_starts_with_the_eyes_of_the_policy(sof):
     assert all(torch.equal(value, model.flow2action.encoder.state_dict()[name]) for name, value in eyes.items())
 
 
+def test_features_move_by_the_offset_that_is_predicted():
+    maps = torch.zeros(1, 1, 16, 16)
+    maps[0, 0, 8, 4] = 1.0
+    still = moved(maps, torch.zeros(1, 2, 4, 4))
+    torch.testing.assert_close(still, maps)
+    # Read a quarter of the image (half of a half image) to the left: what is there is seen that much to the right.
+    to_the_right = moved(maps, torch.tensor([-0.5, 0.0]).view(1, 2, 1, 1).expand(1, 2, 4, 4))
+    assert to_the_right[0, 0, 8, 8] == pytest.approx(1.0) and to_the_right.sum() == pytest.approx(1.0)
+
+
+def test_absolute_errors_count_more_and_more_so_that_skills_do_not_begin_with_no_motion(toy_demos, tmp_path):
+    recipe, config = SofRecipe(), tiny(l1_steps=100)
+    given = sources(toy_demos, tmp_path)
+    facts = recipe.facts(config, given)
+    model = recipe.build(config, facts).eval()
+    batch = recipe.data(config, facts, given, "train", "skills").batch(np.arange(4))
+
+    def loss(step, training=True):
+        moment = Moment("skills", step, training, torch.Generator().manual_seed(0))
+        return model.loss(batch, moment)[0].item()
+
+    first, middle, last = loss(1), loss(55), loss(100)
+    # The weight of absolute errors is 0.1, 0.55 and 1.
+    assert first < middle < last == loss(200)
+    assert middle - first == pytest.approx(last - middle, rel=1e-3)
+
+
 def test_a_stage_learns_its_own_network_alone_and_dropout_of_frozen_skills_is_off(toy_demos, tmp_path):
     recipe, config = SofRecipe(), tiny(dropout=0.5)
     given = sources(toy_demos, tmp_path)
@@ -310,7 +339,7 @@ def test_a_stage_learns_its_own_network_alone_and_dropout_of_frozen_skills_is_of
     model = recipe.build(config, facts).train()
     batch = recipe.data(config, facts, given, "train", "policy").batch(np.arange(4))
     generator = torch.Generator().manual_seed(0)
-    model.loss("policy", batch, True, generator)
+    model.loss(batch, Moment("policy", 1, True, generator))
     assert not model.skills.training and model.policy.training
     assert {id(p) for p in recipe.parameters(model, "policy")} == {id(p) for p in model.policy.parameters()}
     # Tokens are worked out once, each from its own block.
