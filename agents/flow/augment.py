@@ -64,16 +64,14 @@ def mirrored(
     arrays: dict[str, torch.Tensor], flow_px: torch.Tensor, generator: torch.Generator
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Return (B, ..., H, W) arrays and (B, 2, H, W) flow, mirrored or turned over in the same way for the whole batch."""
-    flips = torch.rand(3, generator=generator, device=flow_px.device).tolist()
+    # As often as RAFT does.
+    flips = torch.rand(2, generator=generator, device=flow_px.device).tolist()
     if flips[0] < 0.5:
         arrays = {name: value.flip(-1) for name, value in arrays.items()}
         flow_px = flow_px.flip(-1) * flow_px.new_tensor([-1, 1])[:, None, None]
     if flips[1] < 0.1:
         arrays = {name: value.flip(-2) for name, value in arrays.items()}
         flow_px = flow_px.flip(-2) * flow_px.new_tensor([1, -1])[:, None, None]
-    if flips[2] < 0.2:
-        arrays = {name: value.transpose(-1, -2) for name, value in arrays.items()}
-        flow_px = flow_px.transpose(-1, -2).flip(1)
     return arrays, flow_px
 
 
