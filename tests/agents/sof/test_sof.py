@@ -315,15 +315,21 @@ def test_features_move_by_the_offset_that_is_predicted():
     assert to_the_right[0, 0, 8, 8] == pytest.approx(1.0) and to_the_right.sum() == pytest.approx(1.0)
 
 
-def test_absolute_errors_count_more_and_more_so_that_skills_do_not_begin_with_no_motion(toy_demos, tmp_path):
-    recipe, config = SofRecipe(), tiny(l1_steps=100)
+def untrained(toy_demos, tmp_path, stage, **changes):
+    """Return a network for toy demonstrations, and a batch of a stage."""
+    recipe, config = SofRecipe(), tiny(**changes)
     given = sources(toy_demos, tmp_path)
     facts = recipe.facts(config, given)
-    model = recipe.build(config, facts).eval()
-    batch = recipe.data(config, facts, given, "train", "skills").batch(np.arange(4))
+    batch = recipe.data(config, facts, given, "train", stage).batch(np.arange(4))
+    return recipe.build(config, facts), batch
 
-    def loss(step, training=True):
-        moment = Moment("skills", step, training, torch.Generator().manual_seed(0))
+
+def test_absolute_errors_count_more_and_more_so_that_skills_do_not_begin_with_no_motion(toy_demos, tmp_path):
+    model, batch = untrained(toy_demos, tmp_path, "skills", l1_steps=100)
+    model.eval()
+
+    def loss(step):
+        moment = Moment("skills", step, True, torch.Generator().manual_seed(0))
         return model.loss(batch, moment)[0].item()
 
     first, middle, last = loss(1), loss(55), loss(100)
@@ -333,15 +339,11 @@ def test_absolute_errors_count_more_and_more_so_that_skills_do_not_begin_with_no
 
 
 def test_a_stage_learns_its_own_network_alone_and_dropout_of_frozen_skills_is_off(toy_demos, tmp_path):
-    recipe, config = SofRecipe(), tiny(dropout=0.5)
-    given = sources(toy_demos, tmp_path)
-    facts = recipe.facts(config, given)
-    model = recipe.build(config, facts).train()
-    batch = recipe.data(config, facts, given, "train", "policy").batch(np.arange(4))
-    generator = torch.Generator().manual_seed(0)
-    model.loss(batch, Moment("policy", 1, True, generator))
+    model, batch = untrained(toy_demos, tmp_path, "policy", dropout=0.5)
+    model.train()
+    model.loss(batch, Moment("policy", 1, True, torch.Generator().manual_seed(0)))
     assert not model.skills.training and model.policy.training
-    assert {id(p) for p in recipe.parameters(model, "policy")} == {id(p) for p in model.policy.parameters()}
+    assert {id(p) for p in SofRecipe().parameters(model, "policy")} == {id(p) for p in model.policy.parameters()}
     # Tokens are worked out once, each from its own block.
     kept = model._tokens(batch, "policy", True)
     assert torch.equal(kept, model.skills.tokens(batch[CONTENT].float()))
