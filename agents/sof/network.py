@@ -139,9 +139,7 @@ class SofNetwork(nn.Module):
         if config.proprio:
             proprio = batch["proprio"][:, -1]
             if training and config.proprio_noise:
-                std = torch.zeros_like(proprio)
-                std[:, network.proprio_parts] = config.proprio_noise * network.proprio_std
-                proprio = proprio + std * torch.randn(proprio.shape, generator=generator, device=device)
+                proprio = network.proprio.disturbed(proprio, config.proprio_noise, generator)
         made = network(frames, plan, batch["camera"], proprio, extra)
         actions, valid = network.possible(batch["actions"]), ~batch["actions_is_pad"]
         motion, gripper = network.loss(*made, actions, valid)

@@ -338,6 +338,17 @@ def test_absolute_errors_count_more_and_more_so_that_skills_do_not_begin_with_no
     assert middle - first == pytest.approx(last - middle, rel=1e-3)
 
 
+def test_the_robots_state_is_disturbed_in_training_alone(toy_demos, tmp_path):
+    model, batch = untrained(toy_demos, tmp_path, "flow2action", proprio=True, proprio_noise=5.0, dropout=0.0)
+    model.eval()
+
+    def loss(training, seed):
+        return model.loss(batch, Moment("flow2action", 1, training, torch.Generator().manual_seed(seed)))[0].item()
+
+    assert loss(True, 0) != loss(True, 1)
+    assert loss(False, 0) == loss(False, 1)
+
+
 def test_a_stage_learns_its_own_network_alone_and_dropout_of_frozen_skills_is_off(toy_demos, tmp_path):
     model, batch = untrained(toy_demos, tmp_path, "policy", dropout=0.5)
     model.train()
