@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors import torch as safetensors_torch
 
 from flowbench.agents.training.checkpoint import CheckpointError
 from flowbench.atomic import write_atomically
@@ -54,12 +54,16 @@ class TrainingState:
         described = {name: value for name, value in vars(self).items() if name != "tensors"}
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.tensors.items()}
         write_atomically(
-            folder / STATE, lambda path: save_file(tensors, path, metadata={"state": json.dumps(described)})
+            folder / STATE,
+            lambda path: safetensors_torch.save_file(tensors, path, metadata={"state": json.dumps(described)}),
         )
 
     @classmethod
     def load(cls, folder: Path) -> TrainingState | None:
         """Read a folder's state; None if it has none.
+
+        The training may be running and replace the file meanwhile: it is read in one go, where `safetensors.safe_open`
+        would open it by name a second time and could find its successor.
 
         Raises:
             CheckpointError: If it cannot be read.
@@ -68,10 +72,11 @@ class TrainingState:
         if not path.exists():
             return None
         try:
-            with safe_open(path, framework="pt") as file:
-                described = json.loads(file.metadata()["state"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            return cls(tensors=tensors, **described)
+            content = path.read_bytes()
+            tensors = safetensors_torch.load(content)
+            # The format: the length of a JSON header in eight bytes, the header, the tensors.
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            return cls(tensors=tensors, **json.loads(header["__metadata__"]["state"]))
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{path} cannot be read ({error}), so this training cannot go on. Start it again in another folder."

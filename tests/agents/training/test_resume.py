@@ -18,7 +18,7 @@ from flowbench.agents.bc.recipe import BCRecipe  # noqa: E402
 from flowbench.agents.training.checkpoint import Checkpoint, CheckpointError  # noqa: E402
 from flowbench.agents.training.loop import LOCK, TrainOptions, train  # noqa: E402
 from flowbench.agents.training.presets import load_settings  # noqa: E402
-from flowbench.agents.training.state import DataOrder, TrainingState  # noqa: E402
+from flowbench.agents.training.state import STATE, DataOrder, TrainingState  # noqa: E402
 from flowbench.errors import BadValue  # noqa: E402
 
 #: Two steps make a row of the log.
@@ -37,6 +37,14 @@ data, out, cache, steps, *changes = sys.argv[1:]
 settings = load_settings(BCRecipe(), "tiny", "toy", changes, steps=int(steps), batch_size=8)
 sources = Sources((Path(data),), get_suite("toy"), validation_fraction=0.5, cache=Path(cache))
 train(BCRecipe(), settings, sources, TrainOptions(Path(out), progress=False, save_every_s=0.0))
+"""
+
+REPLACE_AGAIN_AND_AGAIN = """
+import itertools, os, sys
+
+for step in itertools.cycle("12"):
+    os.link(os.path.join(step, sys.argv[1]), "next")
+    os.replace("next", sys.argv[1])
 """
 
 
@@ -89,6 +97,23 @@ def test_a_scheduler_s_sigterm_saves_and_leaves_a_usable_checkpoint(running):
     assert checkpoint.training["step"] == state.step
     assert not checkpoint.training["finished"]
     assert checkpoint.weights.keys() == state.part("averaged/").keys()
+
+
+def test_a_state_can_be_read_while_a_training_replaces_it(tmp_path):
+    for step in (1, 2):
+        (tmp_path / f"{step}").mkdir()
+        TrainingState({}, step=step, tensors={"weights": torch.full((5000 * step,), step)}).save(tmp_path / f"{step}")
+    replacing = subprocess.Popen([sys.executable, "-c", REPLACE_AGAIN_AND_AGAIN, STATE], cwd=tmp_path)
+    try:
+        steps, deadline = [], time.monotonic() + 120
+        while (steps.count(1) < 1000 or steps.count(2) < 1000) and time.monotonic() < deadline:
+            if (state := TrainingState.load(tmp_path)) is not None:
+                assert state.tensors["weights"].shape == (5000 * state.step,)
+                steps.append(state.step)
+    finally:
+        replacing.kill()
+        replacing.wait()
+    assert set(steps) == {1, 2}
 
 
 def test_ctrl_c_in_the_middle_of_a_row_of_the_log_loses_nothing(sources, long_settings, tmp_path, monkeypatch):
