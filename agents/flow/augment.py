@@ -29,16 +29,18 @@ def photometric(
     return disturbed[0], disturbed[1]
 
 
-def degrade(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return (B, 3, H, W) images in [-1, 1], some blurred, some noisy, some compressed."""
+def degrade(images: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
+    """Return (B, 3, H, W) images in [-1, 1], a share of which may be blurred, noisy and compressed."""
     draw = _Draw(images, generator)
+    clean, spared = images, draw.chance(1 - share).bool()
     softer = functional.interpolate(images, scale_factor=0.5, mode="bilinear", antialias=True)
     softer = functional.interpolate(softer, images.shape[-2:], mode="bilinear")
     blur = draw.uniform(0, 1) * draw.chance(0.3)
     images = images + blur * (softer - images)
     images = torch.where(draw.chance(0.3).bool(), compressed(images, draw.uniform(0.02, 0.25)), images)
     noise = torch.randn(images.shape, generator=generator, device=images.device)
-    return (images + noise * draw.uniform(0.0, 0.05) * draw.chance(0.6)).clamp(-1, 1)
+    images = images + noise * draw.uniform(0.0, 0.05) * draw.chance(0.6)
+    return torch.where(spared, clean, images).clamp(-1, 1)
 
 
 def compressed(images: torch.Tensor, step: torch.Tensor) -> torch.Tensor:

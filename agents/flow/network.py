@@ -34,12 +34,14 @@ class RaftConfig:
         convex: Whether the small network has learned upsampling (0.2 million parameters more).
         upsample: How much images are enlarged before they enter.
         updates: Refinements of the flow when it estimates.
+        dis_px: How far DIS may move the estimated flow where something moves, in pixels; 0 leaves it alone.
     """
 
     size: Literal["small", "large"] = "small"
     convex: bool = False
     upsample: float = 1.0
     updates: int = 12
+    dis_px: float = 0.0
 
     def __post_init__(self) -> None:
         if self.size not in ("small", "large"):
@@ -48,6 +50,8 @@ class RaftConfig:
             raise BadValue(
                 f"upsample is {self.upsample} and updates {self.updates}; expected 0.25 to 8, and at least 1."
             )
+        if self.dis_px < 0:
+            raise BadValue(f"dis_px is {self.dis_px}; expected 0 (DIS is not asked) or more.")
 
 
 def build_raft(config: RaftConfig) -> optical_flow.RAFT:

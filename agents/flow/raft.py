@@ -14,6 +14,7 @@ from flowbench.agents.training.checkpoint import Checkpoint, CheckpointError, sh
 from flowbench.agents.training.devices import checked_device
 from flowbench.errors import BadValue, UnknownName
 from flowbench.flow.estimators import check_frames
+from flowbench.flow.opencv import DisRefinement
 
 #: The checkpoint that ships with FlowBench, trained on exact flow of the simulators.
 SHIPPED = "raft-small-sim"
@@ -34,6 +35,7 @@ class _Raft:
         device: str = "cpu",
         upsample: float | None = None,
         updates: int | None = None,
+        dis_px: float | None = None,
     ) -> None:
         """Load the weights.
 
@@ -43,6 +45,7 @@ class _Raft:
             device: Where to run.
             upsample: How much images are enlarged first; None takes what the checkpoint was trained for, else 1.
             updates: Refinements of the flow; None takes the checkpoint's, else 12.
+            dis_px: How far DIS may move the flow where something moves (`DisRefinement`); None takes the checkpoint's, else 0.
 
         Raises:
             BadValue: If the weights are missing, damaged, or of another network.
@@ -50,11 +53,13 @@ class _Raft:
         estimator = f"raft-{self.size}"
         source = checkpoint or (SHIPPED if self.size == "small" and SHIPPED in shipped_checkpoints() else self.default)
         config, state = self._load(estimator, source)
-        changes = {"upsample": upsample, "updates": updates}
+        changes = {"upsample": upsample, "updates": updates, "dis_px": dis_px}
         config = replace(config, **{name: value for name, value in changes.items() if value is not None})
         self.config = config
         self.name = estimator + ("" if source == SHIPPED else f"({Path(source).stem})")
         self.name += f"-{upsample:g}x" if upsample is not None else ""
+        self.name += f"-dis{dis_px:g}" if dis_px is not None else ""
+        self._refinement = DisRefinement(config.dis_px) if config.dis_px else None
         self.weights_sha256 = state_sha256(state)
         self._device = checked_device(device)
         self._network = build_raft(config)
@@ -69,7 +74,7 @@ class _Raft:
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """See `FlowEstimator`."""
         check_frames(first, second)
-        return estimate(
+        flow_px = estimate(
             self._network,
             first,
             second,
@@ -78,6 +83,7 @@ class _Raft:
             device=self._device,
             batch_size=_BATCH.get(self._device.type, 16),
         )
+        return self._refinement.refine(first, second, flow_px) if self._refinement else flow_px
 
     def _load(self, estimator: str, source: str) -> tuple[RaftConfig, dict[str, torch.Tensor]]:
         if source in PUBLISHED[estimator]:
@@ -92,7 +98,8 @@ class _Raft:
         except (CheckpointError, UnknownName) as error:
             names = ", ".join(PUBLISHED[estimator])
             raise BadValue(f"{error} Published weights of {estimator} are: {names}.") from error
-        config = RaftConfig(**{name: opened.config[name] for name in RaftConfig.__dataclass_fields__})
+        known = {name: opened.config[name] for name in RaftConfig.__dataclass_fields__ if name in opened.config}
+        config = RaftConfig(**known)
         if config.size != self.size:
             raise BadValue(f"Checkpoint {source} is a raft-{config.size}; estimate with --flow raft-{config.size}.")
         return config, opened.weights

@@ -41,6 +41,8 @@ class FlowConfig(RaftConfig):
         relative_px: A pixel that moves by this much weighs half of what one at rest would, one by three times as much a quarter.
         thing_area: Moving things (what moves and is not the robot) of fewer pixels weigh as much as one of this many.
         whole: Share of the training pairs that are shrunk to `crop` as a whole instead of being cut.
+        degraded: Share of the training pairs whose images may be blurred, compressed and noisy.
+        matching: Weight of finding each cell of the first image among all cells of the second by their features alone.
         held_out_every_seed: See `HoldOut`.
         held_out_views: Cameras that are not trained on.
         held_out_tasks: Tasks that are not trained on.
@@ -60,6 +62,8 @@ class FlowConfig(RaftConfig):
     relative_px: float = 8.0
     thing_area: int = 600
     whole: float = 0.5
+    degraded: float = 1.0
+    matching: float = 0.0
     held_out_every_seed: int = 4
     held_out_views: tuple[str, ...] = ("corner4", "frontview")
     held_out_tasks: tuple[str, ...] = (
@@ -136,11 +140,14 @@ class FlowRecipe(Recipe):
             arrays, flow_px = _cut(arrays, flow_px, config.crop, config.whole, moment.generator)
             arrays, flow_px = mirrored(arrays, flow_px, moment.generator)
             images = photometric(arrays["first"], arrays["second"], moment.generator)
-            images = [degrade(image, moment.generator) for image in images]
+            images = [degrade(image, config.degraded, moment.generator) for image in images]
         else:
             images = [arrays["first"], arrays["second"]]
         first, second = (enlarged(image.contiguous(), config.upsample) for image in images)
         updates = config.training_updates if moment.training else config.updates
+        features: list[torch.Tensor] = []
+        if moment.training and config.matching:
+            hook = model.feature_encoder.register_forward_hook(lambda _module, _inputs, output: features.append(output))
         estimates = model(first, second, num_flow_updates=updates)
         estimates = [shrunk_flow(estimate.float(), *flow_px.shape[-2:]) for estimate in estimates]
 
@@ -153,6 +160,9 @@ class FlowRecipe(Recipe):
         loss = flow_px.new_zeros(())
         for place, estimate in enumerate(reversed(estimates)):
             loss = loss + GAMMA**place * ((estimate - flow_px).abs().sum(dim=1) * weight).sum() / total
+        if features:
+            hook.remove()
+            loss = loss + config.matching * _matching(features[0].float(), flow_px, weight)
         return loss, _errors(estimates[-1].detach(), flow_px, arrays["masks"][:, 0])
 
 
@@ -192,6 +202,36 @@ def _weights(config: FlowConfig, masks: torch.Tensor, flow_px: torch.Tensor) -> 
     weight = torch.where(things, weight * (config.thing_area / area).clamp(1, 8), weight)
     weight = weight / (1 + flow_px.norm(dim=1) / config.relative_px)
     return torch.where(visible, weight, weight / 3)
+
+
+def _matching(features: torch.Tensor, flow_px: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy of where each cell's own features are found in the second image.
+
+    Args:
+        features: (2 B, C, h, w) of all first images, then of all second ones.
+        flow_px: (B, 2, H, W).
+        weight: (B, H, W).
+    """
+    first, second = (part.flatten(2) for part in features.chunk(2))
+    height, width = features.shape[-2:]
+    # The pixel in the middle of each cell stands for it; what ends between cells is shared by the four around it.
+    across = flow_px.shape[-1] / width
+    flow = functional.interpolate(flow_px, (height, width), mode="nearest-exact") / across
+    weight = functional.interpolate(weight[:, None], (height, width), mode="nearest-exact")[:, 0].flatten(1)
+    rows, columns = torch.meshgrid(
+        torch.arange(height, device=flow.device), torch.arange(width, device=flow.device), indexing="ij"
+    )
+    x, y = (columns + flow[:, 0]).flatten(1), (rows + flow[:, 1]).flatten(1)
+    weight = weight * (x >= 0) * (x <= width - 1) * (y >= 0) * (y <= height - 1)
+    scores = (first.transpose(1, 2) @ second / features.shape[1] ** 0.5).log_softmax(dim=-1)
+    left, top = x.clamp(0, width - 1).floor(), y.clamp(0, height - 1).floor()
+    loss = torch.zeros_like(x)
+    for right, below in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        column, row = (left + right).clamp(max=width - 1), (top + below).clamp(max=height - 1)
+        share = (1 - (x - left - right).abs()).clamp(0, 1) * (1 - (y - top - below).abs()).clamp(0, 1)
+        place = (row * width + column).long()
+        loss = loss - share * scores.gather(2, place[..., None])[..., 0]
+    return (loss * weight).sum() / weight.sum().clamp_min(1)
 
 
 def _errors(estimate: torch.Tensor, flow_px: torch.Tensor, masks: torch.Tensor) -> dict[str, torch.Tensor]:

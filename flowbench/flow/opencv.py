@@ -37,21 +37,24 @@ class _OpenCvFlow:
             flow_px[index] = self._estimate_pair(*pair)
         return flow_px
 
-    def _estimate_pair(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    def _estimate_pair(self, first: np.ndarray, second: np.ndarray, start_px: np.ndarray | None = None) -> np.ndarray:
+        """Return the (H, W, 2) flow of a pair; DIS can start from another's."""
         height, width = first.shape[:2]
         scale = max(self._upsample, _SMALLEST_SIDE_PX / min(height, width))
         size = (round(width * scale), round(height * scale))
+        stretch = np.array(size, np.float32) / (width, height)
         grey = []
         for image in (first, second):
             image = self._cv2.cvtColor(image, self._cv2.COLOR_RGB2GRAY)
             grey.append(image if scale == 1 else self._cv2.resize(image, size, interpolation=self._cv2.INTER_CUBIC))
-        flow_px = self._calculate(*grey)
+        if start_px is not None:
+            start_px = self._cv2.resize(start_px.astype(np.float32), size) * stretch
+        flow_px = self._calculate(*grey, start_px)
         if size == (width, height):
             return flow_px
-        flow_px = self._cv2.resize(flow_px, (width, height), interpolation=self._cv2.INTER_AREA)
-        return flow_px / (np.array(size, np.float32) / (width, height))
+        return self._cv2.resize(flow_px, (width, height), interpolation=self._cv2.INTER_AREA) / stretch
 
-    def _calculate(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    def _calculate(self, first: np.ndarray, second: np.ndarray, start_px: np.ndarray | None) -> np.ndarray:
         raise NotImplementedError
 
 
@@ -70,8 +73,47 @@ class Dis(_OpenCvFlow):
         super().__init__("dis", upsample)
         self._method: Any = self._cv2.DISOpticalFlow_create(self._cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
-    def _calculate(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return self._method.calc(first, second, None)
+    def _calculate(self, first: np.ndarray, second: np.ndarray, start_px: np.ndarray | None) -> np.ndarray:
+        return self._method.calc(first, second, start_px)
+
+
+class DisRefinement(Dis):
+    """Moves another estimator's flow to where patches agree best, by a few pixels and only where something moves.
+
+    A network knows what moves and roughly where to, and its flow ends at the edges of things; patches with some texture say
+    where exactly. DIS that starts from the network's flow halves the median error on moving things of Meta-World (docs/flow.md).
+    """
+
+    #: What the network says moves less stands still, and stays so: patches at its edges move with what passes by.
+    _STILL_PX = 0.3
+
+    def __init__(self, within_px: float) -> None:
+        """Build it.
+
+        Args:
+            within_px: Farther from where it started a patch has found something else, and the network's flow stays.
+
+        Raises:
+            MissingExtra: If OpenCV is not installed.
+        """
+        super().__init__(upsample=2.0)
+        self._within_px = within_px
+        # Up to the finest scale: the preset leaves it out, for speed.
+        self._method.setFinestScale(0)
+
+    def refine(self, first: np.ndarray, second: np.ndarray, flow_px: np.ndarray) -> np.ndarray:
+        """Return the float32 (B, H, W, 2) flow, refined.
+
+        Args:
+            first: uint8 (B, H, W, 3).
+            second: uint8 (B, H, W, 3).
+            flow_px: (B, H, W, 2), the network's.
+        """
+        pairs = zip(first, second, flow_px, strict=True)
+        found = np.stack([self._estimate_pair(*pair) for pair in pairs]) if len(flow_px) else flow_px
+        moves = np.linalg.norm(flow_px, axis=-1) > self._STILL_PX
+        near = np.linalg.norm(found - flow_px, axis=-1) < self._within_px
+        return np.where((moves & near)[..., None], found, flow_px).astype(np.float32)
 
 
 class Farneback(_OpenCvFlow):
@@ -92,7 +134,7 @@ class Farneback(_OpenCvFlow):
         """
         super().__init__("farneback", upsample)
 
-    def _calculate(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    def _calculate(self, first: np.ndarray, second: np.ndarray, start_px: np.ndarray | None) -> np.ndarray:
         return self._cv2.calcOpticalFlowFarneback(first, second, None, *self._PARAMETERS)
 
 

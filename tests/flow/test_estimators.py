@@ -40,6 +40,23 @@ def test_another_size_of_enlargement_has_another_name():
     assert [make_estimator("dis", upsample=scale).name for scale in (4, 1, 2.5)] == ["dis", "dis-1x", "dis-2.5x"]
 
 
+def test_a_refinement_moves_a_network_s_flow_by_a_little_and_only_where_something_moves():
+    pytest.importorskip("cv2", reason="needs flowbench[data]")
+    from flowbench.flow.opencv import DisRefinement
+
+    first, second = (frame[None] for frame in shifted_pair(96, 128))
+
+    def refined(right, down, within_px=3.0):
+        start_px = np.full((1, 96, 128, 2), (right, down), np.float32)
+        flow_px = DisRefinement(within_px).refine(first, second, start_px)
+        assert flow_px.shape == (1, 96, 128, 2) and flow_px.dtype == np.float32
+        return np.median(flow_px[0, 6:-6, 6:-6], axis=(0, 1))
+
+    np.testing.assert_allclose(refined(1.0, 2.0), [2, 1], atol=0.1)
+    np.testing.assert_allclose(refined(1.0, 2.0, within_px=1.0), [1, 2])
+    np.testing.assert_allclose(refined(0.1, 0.1), [0.1, 0.1], err_msg="what stands still stays")
+
+
 def test_exact_flow_takes_snapshots():
     env = flowbench.make("toy", "push", modalities=())
     env.reset(seed=0)

@@ -10,12 +10,12 @@ import torch
 
 from flowbench.agents.flow.augment import compressed, degrade, mirrored, photometric
 from flowbench.agents.flow.raft import RaftSmall
-from flowbench.agents.flow.recipe import FlowConfig, FlowRecipe, _cut, _weights
+from flowbench.agents.flow.recipe import FlowConfig, FlowRecipe, _cut, _matching, _weights
 from flowbench.agents.training.loop import TrainOptions, train
 from flowbench.agents.training.presets import load_settings
 from flowbench.agents.training.recipe import Moment
 from flowbench.agents.training.sources import Sources
-from flowbench.errors import DataError
+from flowbench.errors import BadValue, DataError
 from flowbench.flow.generate import PairSetSpec, generate_pairs
 from flowbench.flow.pairs import MOVING, ROBOT, VISIBLE
 from flowbench.flow.sampling import SamplingSpec
@@ -39,10 +39,11 @@ def test_another_light_is_the_same_for_both_images_but_for_a_little(images):
 
 def test_degraded_images_are_still_images(images):
     for seed in range(5):
-        degraded = degrade(images, generator(seed))
+        degraded = degrade(images, 1.0, generator(seed))
         assert degraded.shape == images.shape and degraded.abs().max() <= 1
-    assert not torch.equal(degrade(images, generator(0)), degrade(images, generator(1)))
-    assert torch.equal(degrade(images, generator(0)), degrade(images, generator(0)))
+    assert not torch.equal(degrade(images, 1.0, generator(0)), degrade(images, 1.0, generator(1)))
+    assert torch.equal(degrade(images, 1.0, generator(0)), degrade(images, 1.0, generator(0)))
+    assert torch.equal(degrade(images, 0.0, generator(0)), images)
 
 
 def test_compression_quantises_frequencies_and_keeps_flat_blocks(images):
@@ -145,6 +146,36 @@ def test_large_motion_comes_in_gradually():
     assert loss(1, 30.0) < loss(100, 30.0), "30 px do not count at step 1"
 
 
+def test_features_are_asked_to_find_each_cell_where_its_flow_ends():
+    """A departure from RAFT: the features learn to match by themselves, too."""
+    cells = torch.eye(36).reshape(1, 36, 6, 6) * 40
+    moved = torch.roll(cells, (1, 2), dims=(2, 3))
+    weight = torch.ones(1, 24, 24)
+
+    def loss(right, down, weight=weight):
+        flow_px = torch.tensor([right, down], dtype=torch.float32)[None, :, None, None].expand(1, 2, 24, 24)
+        return _matching(torch.cat([cells, moved]), flow_px, weight).item()
+
+    # A cell is 4 px wide; what leaves the image does not count.
+    assert loss(8, 4) < 1e-6
+    assert loss(4, 4) > 10 < loss(8, 0)
+    assert loss(8, 2) == pytest.approx(loss(8, 6), rel=1e-4) and 0.4 < loss(8, 2) / loss(8, 0) < 0.6
+    assert loss(0, 0, weight * 0) == 0
+
+
+def test_matching_is_asked_for_in_training_alone():
+    batch, losses = batch_of(), {}
+    for matching in (0.0, 1.0):
+        torch.manual_seed(0)
+        config = FlowConfig(crop=0, upsample=1.0, training_updates=1, updates=1, degraded=0.0, matching=matching)
+        model = FlowRecipe().build(config, {})
+        for training in (True, False):
+            model.train(training)
+            moment = Moment("train", 5000, training, generator())
+            losses[matching, training] = FlowRecipe().loss(model, batch, moment)[0].item()
+    assert losses[1.0, True] > losses[0.0, True] + 1 and losses[1.0, False] == losses[0.0, False]
+
+
 def test_validation_says_the_error_of_what_moves():
     config = FlowConfig(crop=0, upsample=1.0, updates=1)
     torch.manual_seed(0)
@@ -175,6 +206,11 @@ def test_training_leaves_a_checkpoint_that_estimates(trained):
     frames = np.random.default_rng(0).integers(0, 255, (2, 48, 64, 3)).astype(np.uint8)
     assert estimator(frames, frames).shape == (2, 48, 64, 2)
     assert RaftSmall(checkpoint=str(trained.folder), upsample=2).name == "raft-small(raft)-2x"
+    refined = RaftSmall(checkpoint=str(trained.folder), dis_px=5)
+    assert refined.name == "raft-small(raft)-dis5"
+    assert not np.array_equal(refined(frames, frames[::-1]), estimator(frames, frames[::-1]))
+    with pytest.raises(BadValue, match="dis_px is -1; expected 0"):
+        RaftSmall(checkpoint=str(trained.folder), dis_px=-1)
 
 
 def test_training_needs_one_folder_of_pairs(tmp_path):
