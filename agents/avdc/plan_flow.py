@@ -20,7 +20,7 @@ EXACT = "exact"
 EXACT_MOTION = "exact-motion"
 #: About how wrong flow is in pixels of the frames, by estimator; of exact flow, what interpolating between pixels adds.
 NOISE_PX = {EXACT: 0.05}
-DEFAULT_NOISE_PX = 0.5
+DEFAULT_NOISE_PX = 1.0
 #: What AVDC's videos show of an image of (width, height): `T.CenterCrop((128, 128))` in Meta-World (`mypolicy.py`).
 PUBLISHED_CROPS = {(320, 240): 128}
 

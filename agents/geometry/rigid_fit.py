@@ -21,6 +21,8 @@ from flowbench.errors import ShapeError
 MIN_POINTS = 4
 #: A fit this good, px^2, needs no second start; AVDC stops its search at the same value (`rigid_transform.py`).
 GOOD_ENOUGH_PX2 = 1e-3
+#: Rounds of reweighting under a robust loss; further ones move nothing by a tenth of a pixel.
+_ROUNDS = 6
 #: Stands for an infinite cost inside a solver that cannot hold one, px.
 _HUGE_PX = 1e6
 
@@ -76,6 +78,7 @@ def fit_reprojection(
     *,
     start: np.ndarray | None = None,
     prior: MotionPrior | None = None,
+    loss_px: float | None = None,
 ) -> RigidFit:
     """Fit the motion that takes points to where they are seen.
 
@@ -85,13 +88,15 @@ def fit_reprojection(
         camera: The camera; mirrored ones are fine.
         start: (4, 4) expected motion; None expects none. It is the first starting point, and the centre of the prior.
         prior: How far the motion may be expected to depart from `start`; None lets the points alone decide.
+        loss_px: From this error on a point counts by how far it is off, not by the square (the loss 2 (sqrt(1 + e^2) - 1) of
+            e = error / loss_px, by reweighting); None leaves the objective as it is.
 
     Raises:
         ShapeError: If there are too few points.
     """
     if len(points_world) < MIN_POINTS:
         raise ShapeError(f"A rigid motion needs at least {MIN_POINTS} points; got {len(points_world)}.")
-    problem = _Problem(points_world, pixels, camera, np.eye(4) if start is None else start, prior)
+    problem = _Problem(points_world, pixels, camera, np.eye(4) if start is None else start, prior, loss_px)
     best, best_cost = problem.minimise(np.zeros(6))
     solves = 1
     if best_cost > GOOD_ENOUGH_PX2 and (guess := problem.sqpnp()) is not None:
@@ -117,8 +122,10 @@ class _Problem:
         camera: CameraParams,
         start: np.ndarray,
         prior: MotionPrior | None,
+        loss_px: float | None,
     ) -> None:
-        self._camera, self._start = camera, start
+        self._camera, self._start, self._loss_px = camera, start, loss_px
+        self._weights = np.ones((len(points_world), 1))
         points_camera = transform_points(camera.world_to_camera @ start, points_world)
         self._centroid = points_camera.mean(axis=0)
         self._arms = points_camera - self._centroid
@@ -131,13 +138,29 @@ class _Problem:
             self._prior_weights = prior.noise_px / scales
 
     def minimise(self, guess: np.ndarray) -> tuple[np.ndarray, float]:
-        """Return the (6,) parameters of the nearest minimum and its mean squared error, the prior included."""
+        """Return the (6,) parameters of the nearest minimum and its mean squared (or robust) error, the prior included."""
+        self._weights[:] = 1
+        found = self._solve(guess)
+        for _ in range(_ROUNDS if self._loss_px else 0):
+            # The square root of the loss's derivative by the squared error.
+            self._weights = (1 + (self._errors_px(found) / self._loss_px) ** 2)[:, None] ** -0.25
+            found = self._solve(found)
+        cost = self._cost(found)
+        return found, cost if np.isfinite(cost) else np.inf
+
+    def _solve(self, guess: np.ndarray) -> np.ndarray:
         # With full output a solver that runs out of evaluations does not warn; where it stopped is judged by its cost.
         found, *_ = leastsq(
             self._residuals, guess, Dfun=self._jacobian, xtol=1e-8, ftol=1e-10, maxfev=60, full_output=True
         )
-        cost = float(np.sum(np.square(self._residuals(found)))) / self._seen.size
-        return found, cost if np.isfinite(cost) else np.inf
+        return found
+
+    def _cost(self, parameters: np.ndarray) -> float:
+        if not self._loss_px:
+            return float(np.sum(np.square(self._residuals(parameters)))) / self._seen.size
+        robust = 2 * (np.sqrt(1 + (self._errors_px(parameters) / self._loss_px) ** 2) - 1) * self._loss_px**2
+        departure = self._prior_weights * parameters[: len(self._prior_weights)]
+        return float(np.sum(robust) + np.sum(np.square(departure))) / self._seen.size
 
     def sqpnp(self) -> np.ndarray | None:
         """Return the (6,) parameters of OpenCV's SQPNP (Terzakis and Lourakis, ECCV 2020); None if it finds nothing."""
@@ -163,12 +186,18 @@ class _Problem:
         turned = self._arms @ Rotation.from_rotvec(parameters[:3]).as_matrix().T
         return turned, turned + (self._centroid + parameters[3:])
 
-    def _residuals(self, parameters: np.ndarray) -> np.ndarray:
+    def _misses(self, parameters: np.ndarray) -> np.ndarray:
         _, moved = self._moved(parameters)
         depth_m = moved[:, 2:]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             error = moved[:, :2] / depth_m * self._focal - self._seen
-        error = np.where(depth_m > 0, error, _HUGE_PX)
+        return np.where(depth_m > 0, error, _HUGE_PX)
+
+    def _errors_px(self, parameters: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(self._misses(parameters), axis=1)
+
+    def _residuals(self, parameters: np.ndarray) -> np.ndarray:
+        error = self._misses(parameters) * self._weights
         return np.concatenate([error.ravel(), self._prior_weights * parameters[: len(self._prior_weights)]])
 
     def _jacobian(self, parameters: np.ndarray) -> np.ndarray:
@@ -178,12 +207,15 @@ class _Problem:
         depth_m = np.where(depth_m > 0, depth_m, np.inf)
         zeros = np.zeros_like(depth_m)
         # (N, 2, 3) pixels per metre.
-        by_point = np.stack(
-            [
-                np.stack([self._focal[0] / depth_m, zeros, -self._focal[0] * x / depth_m**2], axis=-1),
-                np.stack([zeros, self._focal[1] / depth_m, -self._focal[1] * y / depth_m**2], axis=-1),
-            ],
-            axis=1,
+        by_point = (
+            np.stack(
+                [
+                    np.stack([self._focal[0] / depth_m, zeros, -self._focal[0] * x / depth_m**2], axis=-1),
+                    np.stack([zeros, self._focal[1] / depth_m, -self._focal[1] * y / depth_m**2], axis=-1),
+                ],
+                axis=1,
+            )
+            * self._weights[:, :, None]
         )
         # A turn by w about the centroid moves an arm r by w x r; (by_point . [w x r]) = w . (r x by_point).
         by_turn = np.cross(turned[:, None, :], by_point) @ _left_jacobian(parameters[:3])

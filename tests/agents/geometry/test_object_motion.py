@@ -112,6 +112,16 @@ def test_the_rules_for_exact_flow_are_the_defaults_and_noise_loosens_them():
     assert loose.lost_px > TrackingRules().lost_px and loose.prior.noise_px > TrackingRules().prior.noise_px
 
 
+def test_with_estimated_flow_points_that_do_not_come_back_take_part_too():
+    """An estimator that is wrong about a region is wrong there in the same way back, so who comes back is not right for it."""
+    pixels, points = plate()
+    chain = plane_scene(2)
+    chain.backward_px[:, :, : int(np.median(pixels[:, 0]))] += 4
+    assert not tracked_motion(points, pixels, chain, CAMERA).live[1:].all()
+    motion = tracked_motion(points, pixels, chain, CAMERA, TrackingRules.for_noise(1.0))
+    assert motion.live.all() and errors_m(motion, points).max() < 0.01
+
+
 def test_one_point_that_goes_astray_is_dropped():
     pixels, points = plate()
     chain = plane_scene(2)

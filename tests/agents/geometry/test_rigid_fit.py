@@ -104,6 +104,25 @@ def test_a_prior_changes_nothing_where_the_points_decide(camera, box_world, moti
     assert np.allclose(held.motion_world, free.motion_world, atol=1e-3)
 
 
+def test_a_robust_loss_keeps_to_the_many_when_some_are_far_off(camera, box_world, motion_about):
+    truth = motion_about(box_world, (0, 0, 20), (0.06, 0.02, 0.0))
+    pixels = seen_after(truth, box_world, camera)
+    pixels[::4] += [8, -5]
+
+    def error_m(**how):
+        found = fit_reprojection(box_world, pixels, camera, **how).motion_world
+        return np.linalg.norm(transform_points(found, box_world) - transform_points(truth, box_world), axis=1).mean()
+
+    assert error_m(loss_px=0.5) < 0.2 * error_m()
+    assert error_m(loss_px=1e4) == pytest.approx(error_m(), rel=1e-3), "a loss that nothing reaches is the square"
+
+
+def test_a_robust_loss_leaves_exact_tracks_exact(camera, box_world, motion_about):
+    truth = motion_about(box_world, (10, -20, 60), (-0.15, 0.1, 0.12))
+    found = fit_reprojection(box_world, seen_after(truth, box_world, camera), camera, loss_px=1.0).motion_world
+    assert np.allclose(found, truth, atol=1e-5)
+
+
 def test_points_behind_the_camera_cost_infinitely_much(camera, box_world):
     away = np.eye(4)
     away[:3, 3] = 3 * (camera.camera_to_world[:3, 3] - box_world[0])
