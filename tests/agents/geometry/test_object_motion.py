@@ -119,7 +119,9 @@ def test_with_estimated_flow_points_that_do_not_come_back_take_part_too():
     chain.backward_px[:, :, : int(np.median(pixels[:, 0]))] += 4
     assert not tracked_motion(points, pixels, chain, CAMERA).live[1:].all()
     motion = tracked_motion(points, pixels, chain, CAMERA, TrackingRules.for_noise(1.0))
-    assert motion.live.all() and errors_m(motion, points).max() < 0.01
+    assert motion.live.all()
+    # The prior, made for flow that is wrong by a pixel, takes a part of the 7 cm.
+    assert errors_m(motion, points).max() < 0.04
 
 
 def test_one_point_that_goes_astray_is_dropped():
