@@ -5,7 +5,8 @@ The pairs come from `flowbench.flow.generate`; what differs from RAFT's own trai
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,10 +146,8 @@ class FlowRecipe(Recipe):
             images = [arrays["first"], arrays["second"]]
         first, second = (enlarged(image.contiguous(), config.upsample) for image in images)
         updates = config.training_updates if moment.training else config.updates
-        features: list[torch.Tensor] = []
-        if moment.training and config.matching:
-            hook = model.feature_encoder.register_forward_hook(lambda _module, _inputs, output: features.append(output))
-        estimates = model(first, second, num_flow_updates=updates)
+        with _outputs_of(model.feature_encoder) as features:
+            estimates = model(first, second, num_flow_updates=updates)
         estimates = [shrunk_flow(estimate.float(), *flow_px.shape[-2:]) for estimate in estimates]
 
         weight = _weights(config, arrays["masks"][:, 0], flow_px)
@@ -160,8 +159,7 @@ class FlowRecipe(Recipe):
         loss = flow_px.new_zeros(())
         for place, estimate in enumerate(reversed(estimates)):
             loss = loss + GAMMA**place * ((estimate - flow_px).abs().sum(dim=1) * weight).sum() / total
-        if features:
-            hook.remove()
+        if moment.training and config.matching:
             loss = loss + config.matching * _matching(features[0].float(), flow_px, weight)
         return loss, _errors(estimates[-1].detach(), flow_px, arrays["masks"][:, 0])
 
@@ -187,6 +185,17 @@ def _open(sources: Sources) -> PairSet:
             "Flow is trained on one folder of pairs: make it with flowbench flow-pairs, and give it with --data DIR."
         )
     return PairSet(sources.paths[0])
+
+
+@contextmanager
+def _outputs_of(module: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Collect what a module returns meanwhile; torchvision's RAFT keeps its features to itself."""
+    outputs: list[torch.Tensor] = []
+    hook = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    try:
+        yield outputs
+    finally:
+        hook.remove()
 
 
 def _things(masks: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
