@@ -123,7 +123,7 @@ class AvdcAgent:
                 shows; `published` is what AVDC's videos show, 128 of Meta-World's 320x240 and all of any other image.
             max_replans: Plans after the first; None takes AVDC's 5 (in navigation any number), or 0 for `no-replan`.
             flow_noise_px: About how wrong the flow is, pixels; the robust solver trusts points accordingly. None takes 0.05 for
-                exact flow and 0.5 for estimated.
+                exact flow and 1 for estimated.
             flow_checkpoint: Weights of the flow estimator.
             planner_args: Constructor arguments of the planner.
             plan_cache: Whether plans are kept for the next run, or the folder they are kept in. Plans of privileged planners

@@ -21,7 +21,7 @@ from flowbench.errors import ShapeError
 MIN_POINTS = 4
 #: A fit this good, px^2, needs no second start; AVDC stops its search at the same value (`rigid_transform.py`).
 GOOD_ENOUGH_PX2 = 1e-3
-#: Rounds of reweighting under a robust loss; further ones move nothing by a tenth of a pixel.
+#: Rounds of reweighting under a robust loss: a fixed number, so that a fit takes as long for every input.
 _ROUNDS = 6
 #: Stands for an infinite cost inside a solver that cannot hold one, px.
 _HUGE_PX = 1e6

@@ -81,7 +81,7 @@ class DisRefinement(Dis):
     """Moves another estimator's flow to where patches agree best, by a few pixels and only where something moves.
 
     A network knows what moves and roughly where to, and its flow ends at the edges of things; patches with some texture say
-    where exactly. DIS that starts from the network's flow halves the median error on moving things of Meta-World (docs/flow.md).
+    where exactly.
     """
 
     #: What the network says moves less stands still, and stays so: patches at its edges move with what passes by.
