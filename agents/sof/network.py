@@ -19,8 +19,8 @@ from flowbench.agents.sof.skills import SkillAutoencoder
 from flowbench.agents.training.recipe import Moment
 
 SKILLS, POLICY, FLOW2ACTION = STAGES = ("skills", "policy", "flow2action")
-#: How much smaller than the decoded flow the plan is that Flow2Action sees: its ResNet's first map is that small.
-PLAN_POOL = 2
+#: How much smaller than the image the plan is that Flow2Action sees (unless the flow is smaller still): as its ResNet's first map.
+PLAN_SHARE = 4
 #: Share of the components of a code that `token_noise` puts off by one level.
 NOISY_COMPONENTS = 0.3
 
@@ -67,7 +67,8 @@ class SofNetwork(nn.Module):
 
     def shown(self, content: torch.Tensor) -> torch.Tensor:
         """Return decoded content (B, K, C, h, w) as Flow2Action sees it."""
-        pooled = functional.avg_pool2d(content.flatten(0, 1), PLAN_POOL)
+        smaller = max(1, PLAN_SHARE * self.config.flow_size[0] // self.config.image_size[0])
+        pooled = functional.avg_pool2d(content.flatten(0, 1), smaller)
         return pooled.unflatten(0, content.shape[:2]) / self.skills.scale
 
     # --- what the stages learn

@@ -19,8 +19,8 @@ from flowbench.agents.sof.config import SofConfig
 
 #: (kernel, stride) of the causal convolutions over time (QueST).
 TEMPORAL = ((5, 2), (3, 2), (3, 1))
-#: A frame of content is read in patches of this side, each as a few numbers.
-PATCH, PATCH_CHANNELS = 8, 8
+#: A frame of content is read in this many patches a side, each as a few numbers.
+PATCHES, PATCH_CHANNELS = 8, 8
 #: Most of a patch stands still, so what is read from it starts out larger.
 PATCH_GAIN = 4.0
 #: Motion of the frame's features is predicted on a grid of this side, in units of this share of the half image.
@@ -107,11 +107,12 @@ class SkillEncoder(nn.Module):
         super().__init__()
         width = config.skill_width
         # Linear, because how fast something moves must survive: a norm here would divide by it.
-        self.patches = nn.Conv2d(config.channels, PATCH_CHANNELS, PATCH, stride=PATCH)
+        width_px, height_px = config.flow_size
+        patch = (height_px // PATCHES, width_px // PATCHES)
+        self.patches = nn.Conv2d(config.channels, PATCH_CHANNELS, patch, stride=patch)
         with torch.no_grad():
             self.patches.weight.mul_(PATCH_GAIN)
-        w, h = (side // PATCH for side in config.flow_size)
-        self.project = nn.Sequential(nn.Linear(PATCH_CHANNELS * w * h, width), nn.GELU(), nn.Linear(width, width))
+        self.project = nn.Sequential(nn.Linear(PATCH_CHANNELS * PATCHES**2, width), nn.GELU(), nn.Linear(width, width))
         self.convolutions = nn.ModuleList(nn.Conv1d(width, width, kernel, stride) for kernel, stride in TEMPORAL)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in TEMPORAL)
         self.register_buffer("positions", sinusoids(config.tokens, width), persistent=False)
@@ -171,14 +172,14 @@ class FlowDecoder(nn.Module):
         channels, half = config.decoder_channels, config.decoder_channels // 2
         width, height = config.flow_size
         self._size = (height, width)
-        ratio = (
-            config.image_size[0] // width
-        )  # of the image to the flow; stride 2 * ratio leads to half of the flow's size
+        # Of the image to the flow: the stem leads to half of the flow's size.
+        ratio = config.image_size[0] // width
         self.stem = nn.Sequential(
-            nn.Conv2d(3, half, 2 * ratio + 1, stride=2 * ratio, padding=ratio),
+            nn.PixelUnshuffle(ratio),
+            nn.Conv2d(3 * ratio**2, half, 3, padding=1),
             nn.GroupNorm(4, half),
             nn.ReLU(),
-            nn.Conv2d(half, half, 3, padding=1),
+            nn.Conv2d(half, half, 3, stride=2, padding=1),
             nn.GroupNorm(4, half),
             nn.ReLU(),
         )

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from flowbench.agents.training.checkpoint import Checkpoint, CheckpointError, write_checkpoint
-from flowbench.agents.training.devices import checked_device, device_name
+from flowbench.agents.training.devices import checked_device, device_name, multiplies_bf16
 from flowbench.agents.training.logs import TrainingLog
 from flowbench.agents.training.presets import Settings, TrainConfig
 from flowbench.agents.training.recipe import Batch, Moment, Recipe, TrainingData
@@ -494,9 +494,7 @@ def start_from(model: torch.nn.Module, checkpoint: Checkpoint, afresh: frozenset
 
 def _precision(config: TrainConfig, device: torch.device) -> torch.dtype | None:
     """Return the type to compute in; None for float32."""
-    if config.precision == "bf16" or (
-        config.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
-    ):
+    if config.precision == "bf16" or (config.precision == "auto" and multiplies_bf16(device)):
         return torch.bfloat16
     return None
 

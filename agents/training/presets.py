@@ -49,7 +49,7 @@ class TrainConfig:
         ema_decay: Of the averaged weights, which validation, rollouts and the checkpoint use; 0 takes the last weights.
         validate_every: Steps between validations.
         validation_batches: Batches of one validation.
-        precision: `bf16` and `fp32`; `auto` is bf16 on a GPU that has it, else fp32.
+        precision: `bf16` and `fp32`; `auto` is bf16 where the device multiplies it in hardware, else fp32.
         compile: Whether to compile the network; `auto` on a GPU only.
     """
 

@@ -17,7 +17,7 @@ from flowbench.agent import Needs
 from flowbench.agents.nets.observation import to_float
 from flowbench.agents.planning.plan import Plan, Window
 from flowbench.agents.training.checkpoint import Checkpoint
-from flowbench.agents.training.devices import checked_device
+from flowbench.agents.training.devices import checked_device, multiplies_bf16
 from flowbench.agents.video_diffusion.diffusion import make_scheduler
 from flowbench.agents.video_diffusion.model import VideoDiffusionConfig
 from flowbench.agents.video_diffusion.saved import WITH_VIDEO_MODEL, load_video_model
@@ -75,7 +75,9 @@ class VideoDiffusionPlanner:
         self._steps = steps or config.sample_steps
         make_scheduler(config.diffusion_steps, self._steps)
         self._guidance, self._clip = float(guidance), bool(clip)
-        self._precision = _resolved(precision, self._device)
+        if precision == "auto":
+            precision = "bf16" if multiplies_bf16(self._device) else "fp32"
+        self._precision = precision
         facts = self.checkpoint.facts
         self.needs = Needs(
             modalities=("rgb", "calibration"), image_size=tuple(facts["image_size"]), image_view=facts["image_view"]
@@ -176,13 +178,3 @@ def _window(crop: tuple[int, ...], camera: CameraParams) -> Window:
         return Window.of_camera(camera)
     width, height = crop
     return Window((camera.width - width) // 2, (camera.height - height) // 2, width, height)
-
-
-def _resolved(precision: str, device: torch.device) -> str:
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    # Without these instructions bf16 is emulated, and slower than float32.
-    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", bool)  # torch 2.6 and later; False where it is not known
-    return "bf16" if has_amx() else "fp32"

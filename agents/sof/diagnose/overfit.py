@@ -67,7 +67,7 @@ def overfit(source: str, paths: list[Path], task: str, steps: int, out: Path, *,
         tuple(paths), suite, (task,), limit_per_task=1, validation_fraction=0.0, cache=cache_folder() / "frames"
     )
     stage = TrainConfig(
-        steps=steps, batch_size=16, lr=1e-3, warmup_steps=min(20, steps), ema_decay=0.95, precision="bf16"
+        steps=steps, batch_size=16, lr=1e-3, warmup_steps=min(20, steps), ema_decay=0.95, precision="auto"
     )
     settings = Settings("overfit", config, dict.fromkeys(STAGES, stage))
     options = TrainOptions(out, init_from=None if fresh else str(skills.checkpoint.folder), progress=not quiet)

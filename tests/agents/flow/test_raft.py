@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from flowbench.agents.flow import weights
-from flowbench.agents.flow.network import RaftConfig, build_raft, enlarged, shrunk_flow
+from flowbench.agents.flow.network import RaftConfig, build_raft, enlarged, estimate, shrunk_flow, to_input
 from flowbench.agents.flow.raft import RaftSmall
 from flowbench.errors import BadValue
 from flowbench.flow.estimators import make_estimator
@@ -47,6 +47,22 @@ def test_a_batch_is_the_same_as_one_after_another(saved, frames):
     together = estimator(frames, frames[::-1].copy())
     alone = np.concatenate([estimator(frames[i : i + 1], frames[2 - i : 3 - i]) for i in range(3)])
     np.testing.assert_allclose(together, alone, atol=2e-3)
+
+
+def test_pictures_of_a_plan_are_encoded_once_and_the_flow_is_that_of_the_network_itself(network, monkeypatch):
+    plan = np.random.default_rng(1).integers(0, 255, (4, 128, 128, 3)).astype(np.uint8)
+    first, second = np.concatenate([plan[:-1], plan[1:]]), np.concatenate([plan[1:], plan[:-1]])
+    images = [to_input(torch.from_numpy(frames)) for frames in (first, second)]
+    with torch.no_grad():
+        expected = network(*images, num_flow_updates=3)[-1].permute(0, 2, 3, 1).numpy()
+    encoded = []
+    encode = network.feature_encoder.forward
+    monkeypatch.setattr(network.feature_encoder, "forward", lambda seen: encoded.append(len(seen)) or encode(seen))
+    found = estimate(network, first, second, upsample=1, updates=3, device=torch.device("cpu"), batch_size=4)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert sum(encoded) == 4, "each picture once, though it belongs to up to four pairs"
+    nothing = estimate(network, first[:0], second[:0], upsample=1, updates=3, device=torch.device("cpu"), batch_size=4)
+    assert nothing.shape == (0, 128, 128, 2)
 
 
 def test_flow_is_measured_in_pixels_of_the_given_image():

@@ -41,7 +41,9 @@ def test_shipped_checkpoints_are_named_by_agent_and_suite():
     assert all((folder / "config.json").is_file() and "-" in name for name, folder in SHIPPED.items())
 
 
-@pytest.mark.skipif("visa-flow-calvin-abc-d" not in SHIPPED, reason="no checkpoint of several stages comes with this tree")
+@pytest.mark.skipif(
+    "visa-flow-calvin-abc-d" not in SHIPPED, reason="no checkpoint of several stages comes with this tree"
+)
 def test_a_checkpoint_of_two_stages_tells_the_steps_of_both_and_how_much_was_labelled():
     story = Checkpoint.open("visa-flow-calvin-abc-d").description
     assert "2500 + 1200 steps" in story and "1020 demonstrations, 10% of them with actions" in story
