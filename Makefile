@@ -23,10 +23,11 @@ help:
 
 # Running it again goes on where it stopped, and prints the tables at once when all is done.
 demo: system-packages $(VENV)/.demo-installed
-	@# Without OpenGL the doctor says so and the evaluations below still run: their agents look at no image.
+	@# Without OpenGL the doctor says so, and the first evaluation still runs: its agent looks at no image.
 	$(BIN)/flowbench doctor || true
 	$(BIN)/flowbench eval --agent scripted --suite metaworld11 --cameras corner --limit 11 --out $(RUNS)/demo-metaworld11-scripted
-	$(BIN)/flowbench eval --agent random --suite libero10 --limit 4 --out $(RUNS)/demo-libero10-random
+	$(BIN)/flowbench eval --agent sof --suite metaworld11 --cameras corner --episodes 1 --out $(RUNS)/demo-metaworld11-sof
+	$(BIN)/flowbench eval --agent sof --suite libero10 --limit 4 --out $(RUNS)/demo-libero10-sof
 
 test: system-packages $(VENV)/.dev-installed
 	$(BIN)/python -m pytest $(PYTEST_MARKS) $(PYTEST_ARGS)
@@ -62,15 +63,18 @@ $(BIN)/python: | system-packages
 	$$python -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 
-# Installed again whenever pyproject.toml changes.
-$(VENV)/.demo-installed: pyproject.toml | $(BIN)/python
+# Each is installed again whenever pyproject.toml changes.
+# torch and torchvision have to be of one build. Where pip is configured with a folder of wheels that holds only one of them
+# (find-links), the other comes from elsewhere; so for this extra pip is given an empty folder.
+$(VENV)/.agents-installed: pyproject.toml | $(BIN)/python
+	@empty=$$(mktemp -d); trap 'rmdir "$$empty"' EXIT; \
+	PIP_FIND_LINKS="$$empty" $(BIN)/python -m pip install --quiet --editable '.[agents]'
+	@touch $@
+
+$(VENV)/.demo-installed: $(VENV)/.agents-installed
 	$(BIN)/python -m pip install --quiet --editable '.[metaworld,libero]'
 	@touch $@
 
-# torch and torchvision have to be of one build. Where pip is configured with a folder of wheels that holds only one of them
-# (find-links), the other comes from elsewhere; so for this extra pip is given an empty folder.
-$(VENV)/.dev-installed: pyproject.toml | $(BIN)/python
-	@empty=$$(mktemp -d); trap 'rmdir "$$empty"' EXIT; \
-	PIP_FIND_LINKS="$$empty" $(BIN)/python -m pip install --quiet --editable '.[agents]'
+$(VENV)/.dev-installed: $(VENV)/.agents-installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.demo-installed

@@ -45,7 +45,8 @@ class SofConfig(ObservationConfig):
         policy_layers: Its layers.
         policy_heads: Its attention heads.
         policy_proprio: Whether the policy sees the robot's state (the paper's does not).
-        dropout: In all transformers.
+        dropout: In the policy.
+        skill_dropout: In the autoencoder's transformers.
         temperature: Of sampling tokens; 0 takes the most likely one.
         top_k: Only the k most likely tokens are sampled; 0 for all.
         act_from: What actions are worked out from: the decoded `flow` (Flow2Action), or the `skill` tokens themselves
@@ -78,6 +79,7 @@ class SofConfig(ObservationConfig):
     policy_heads: int = 6
     policy_proprio: bool = False
     dropout: float = 0.1
+    skill_dropout: float = 0.1
     temperature: float = 1.0
     top_k: int = 5
     act_from: Literal["flow", "skill"] = "flow"

@@ -19,7 +19,7 @@ from flowbench.agents.sof.skills import SkillAutoencoder
 from flowbench.agents.training.recipe import Moment
 
 SKILLS, POLICY, FLOW2ACTION = STAGES = ("skills", "policy", "flow2action")
-#: How much smaller than the image the plan is that Flow2Action sees (unless the flow is smaller still): as its ResNet's first map.
+#: How much smaller than the image the plan is that Flow2Action sees, as its ResNet's first map; smaller flow stays as it is.
 PLAN_SHARE = 4
 #: Share of the components of a code that `token_noise` puts off by one level.
 NOISY_COMPONENTS = 0.3

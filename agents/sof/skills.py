@@ -117,7 +117,7 @@ class SkillEncoder(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in TEMPORAL)
         self.register_buffer("positions", sinusoids(config.tokens, width), persistent=False)
         layer = nn.TransformerEncoderLayer(
-            width, config.skill_heads, 4 * width, config.dropout, "gelu", batch_first=True, norm_first=True
+            width, config.skill_heads, 4 * width, config.skill_dropout, "gelu", batch_first=True, norm_first=True
         )
         self.transformer = nn.TransformerEncoder(layer, config.encoder_layers, enable_nested_tensor=False)
         mask = nn.Transformer.generate_square_subsequent_mask(config.tokens)
@@ -144,7 +144,7 @@ class FrameLatents(nn.Module):
         self.register_buffer("positions", sinusoids(config.horizon, width), persistent=False)
         self.register_buffer("code_positions", sinusoids(config.tokens, width), persistent=False)
         layer = nn.TransformerDecoderLayer(
-            width, config.skill_heads, 4 * width, config.dropout, "gelu", batch_first=True, norm_first=True
+            width, config.skill_heads, 4 * width, config.skill_dropout, "gelu", batch_first=True, norm_first=True
         )
         self.transformer = nn.TransformerDecoder(layer, config.decoder_layers)
 
