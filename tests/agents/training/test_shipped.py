@@ -1,6 +1,9 @@
 """Checkpoints that come with FlowBench are small, whole, and say how they were made."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,7 @@ from flowbench.flow.estimators import make_estimator  # noqa: E402
 from flowbench.registry import get_suite  # noqa: E402
 
 SHIPPED = shipped_checkpoints()
+SHIP = Path(__file__).resolve().parents[3] / "tools" / "ship_checkpoint.py"
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -47,3 +51,23 @@ def test_shipped_checkpoints_are_named_by_agent_and_suite():
 def test_a_checkpoint_of_two_stages_tells_the_steps_of_both_and_how_much_was_labelled():
     story = Checkpoint.open("visa-flow-calvin-abc-d").description
     assert "2500 + 1200 steps" in story and "1020 demonstrations, 10% of them with actions" in story
+
+
+def test_a_checkpoint_is_shipped_in_half_precision_with_its_story_and_without_the_training_state(trained_toy, tmp_path):
+    ran = subprocess.run(
+        [sys.executable, str(SHIP), str(trained_toy), str(tmp_path / "bc-toy")], capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "bc trained for toy" in ran.stdout
+    trained, copy = Checkpoint.open(trained_toy), Checkpoint.open(tmp_path / "bc-toy")
+    assert copy.weights_bytes < 0.6 * trained.weights_bytes
+    assert copy.training == trained.training and copy.config == trained.config
+    assert sorted(path.name for path in copy.folder.iterdir()) == [
+        "config.json",
+        "log.csv",
+        "model.safetensors",
+        "training.json",
+    ]
+    for name, value in copy.weights.items():
+        torch.testing.assert_close(value.float(), trained.weights[name].float(), atol=1e-3, rtol=1e-3)
+    get_recipe("bc").agent(copy)
