@@ -99,7 +99,7 @@ def estimate(
     """Return the float32 (B, H, W, 2) flow between uint8 (B, H, W, 3) images, in their own pixels.
 
     A plan's or a video's pictures belong to up to four pairs, so each is encoded once, and only the last refinement is
-    enlarged: the network's own `forward`, in less than half the time.
+    enlarged: the network's own `forward`, with less to do.
     """
     height, width = first.shape[1:3]
     flow_px = np.empty((*first.shape[:3], 2), np.float32)
