@@ -167,6 +167,23 @@ def test_bf16_and_compilation_can_be_asked_for(settings, sources, tmp_path):
     assert float(rows(checkpoint.folder)[-1]["loss"]) > 0
 
 
+@pytest.mark.parametrize("in_hardware", [True, False])
+def test_without_being_asked_a_cpu_computes_in_bf16_only_if_it_multiplies_it_in_hardware(
+    in_hardware, settings, sources, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: in_hardware, raising=False)
+    seen = []
+
+    class Watched(BCRecipe):
+        def loss(self, model, batch, moment):
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return super().loss(model, batch, moment)
+
+    settings = changed(settings, precision="auto", steps=1)
+    train(Watched(), settings, sources, TrainOptions(tmp_path / "out", progress=False))
+    assert set(seen) == {in_hardware}
+
+
 def test_a_device_that_is_not_there_is_named():
     with pytest.raises(BadValue, match=r"--device quantum cannot be used: .* Use --device cpu."):
         checked_device("quantum")

@@ -7,7 +7,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from flowbench.agents.bc.recipe import BCRecipe  # noqa: E402
-from flowbench.agents.training.presets import TrainConfig, load_settings  # noqa: E402
+from flowbench.agents.training.presets import TrainConfig, load_settings, preset_names  # noqa: E402
+from flowbench.agents.training.recipe import get_recipe, recipe_names  # noqa: E402
 from flowbench.errors import BadValue, UnknownName  # noqa: E402
 
 TEXT = """
@@ -87,3 +88,12 @@ def test_mistakes_in_the_file_are_named(tmp_path):
     recipe = Preset(tmp_path / "presets.toml", "[tiny.model]\nchunck = 1\n")
     with pytest.raises(UnknownName, match="Preset tiny of bc has no setting 'chunck'. Did you mean 'chunk'?"):
         load_settings(recipe, "tiny", "toy")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_no_preset_makes_a_machine_emulate_bf16(name):
+    recipe = get_recipe(name)
+    for preset in preset_names(recipe):
+        for suite in (None, "metaworld11", "libero10", "ithor12"):
+            stages = load_settings(recipe, preset, suite).stages
+            assert {stage.precision for stage in stages.values()} <= {"auto", "fp32"}, (preset, suite)
