@@ -170,10 +170,8 @@ class FlowDecoder(nn.Module):
     def __init__(self, config: SofConfig) -> None:
         super().__init__()
         channels, half = config.decoder_channels, config.decoder_channels // 2
-        width, height = config.flow_size
-        self._size = (height, width)
         # Of the image to the flow: the stem leads to half of the flow's size.
-        ratio = config.image_size[0] // width
+        ratio = config.image_size[0] // config.flow_size[0]
         self.stem = nn.Sequential(
             nn.PixelUnshuffle(ratio),
             nn.Conv2d(3 * ratio**2, half, 3, padding=1),
