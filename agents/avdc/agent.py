@@ -306,14 +306,16 @@ class AvdcAgent:
         # Read before the planner may move the simulator.
         camera, depth_m = observation.camera_params(), observation.depth_m()
         mask = self._mask(observation)
-        plan, chain = self._imagine(observation, camera)
+        plan, chain = self._imagine(observation, camera, mask)
         solved = time.perf_counter()
         known = np.ones_like(mask) if chain is None else chain.inside
         points = self._points(mask, known, depth_m, camera)
         motion = _true_motion(plan, mask, points) if chain is None else self._motion(points, chain, camera)
         self._metrics["motion_s"] += time.perf_counter() - solved
         path_world = motion.path_world(points.contact_world)
-        return PlanRecord(self._steps, plan, "push", motion, path_world, chain if self.record_plans else None)
+        # To be looked at, flow is wanted everywhere; what is done does not depend on whether somebody looks.
+        drawn = None if chain is None or not self.record_plans else self._reader.read(plan, camera)
+        return PlanRecord(self._steps, plan, "push", motion, path_world, drawn)
 
     def _plan_walk(self, observation: Observation) -> None:
         # Read before the planner may move the simulator.
@@ -325,12 +327,14 @@ class AvdcAgent:
         names = ", ".join(self._feet.choices[choice] for choice in self.rule.take(motion.links))
         self.plans.append(PlanRecord(observation.step, plan, names, motion, chain=chain if self.record_plans else None))
 
-    def _imagine(self, observation: Observation, camera: CameraParams) -> tuple[Plan, FlowChain | None]:
-        """Return the next plan and its flow; no flow where the true motion is asked for."""
+    def _imagine(
+        self, observation: Observation, camera: CameraParams, around: np.ndarray | None = None
+    ) -> tuple[Plan, FlowChain | None]:
+        """Return the next plan and its flow around a bool (H, W) mask; no flow where the true motion is asked for."""
         seed = int(np.random.SeedSequence([self._seed, len(self.plans)]).generate_state(1)[0])
         plan = self.planner.plan(observation, seed)
         flowed = time.perf_counter()
-        chain = None if self._settings.name == EXACT_MOTION else self._reader.read(plan, camera)
+        chain = None if self._settings.name == EXACT_MOTION else self._reader.read(plan, camera, around)
         for name, cost in (
             ("planning_s", plan.seconds),
             ("flow_s", time.perf_counter() - flowed),

@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from flowbench.agents.geometry.sampling import sample_bilinear
 from flowbench.agents.geometry.tracking import FlowChain
 from flowbench.agents.planning import Plan, Window
 from flowbench.camera import CameraParams
 from flowbench.errors import BadValue
-from flowbench.flow.estimators import make_estimator
+from flowbench.flow.estimators import FramesFlow, LocalFlowEstimator, make_estimator
 from flowbench.flow.exact import exact_flow
 
 #: Read the states of a privileged plan instead of pictures.
@@ -21,6 +22,8 @@ EXACT_MOTION = "exact-motion"
 #: About how wrong flow is in pixels of the frames, by estimator; of exact flow, what interpolating between pixels adds.
 NOISE_PX = {EXACT: 0.05}
 DEFAULT_NOISE_PX = 1.0
+#: Points are moved by up to half a pixel, and read between pixels, possibly of frames that are smaller than the image.
+NEAR_PX = 2
 #: What AVDC's videos show of an image of (width, height): `T.CenterCrop((128, 128))` in Meta-World (`mypolicy.py`).
 PUBLISHED_CROPS = {(320, 240): 128}
 
@@ -79,8 +82,14 @@ class FlowReader:
         left, top = (camera.width - width) // 2, (camera.height - height) // 2
         return Window(left, top, width, height)
 
-    def read(self, plan: Plan, camera: CameraParams) -> FlowChain:
+    def read(self, plan: Plan, camera: CameraParams, around: np.ndarray | None = None) -> FlowChain:
         """Return the flow of a plan on the image of `camera`.
+
+        Args:
+            plan: The plan.
+            camera: That sees its first moment.
+            around: bool (H, W), what is going to be followed. Where that saves time, flow is known only where it
+                passes; None wants it everywhere.
 
         Raises:
             BadValue: If the plan does not hold what this flow is read from.
@@ -94,7 +103,7 @@ class FlowReader:
         if self.settings.name == EXACT:
             forward, backward = self._exact(plan, window)
         else:
-            forward, backward = self._estimated(plan, window)
+            forward, backward = self._estimated(plan, window, around)
         pasted = [None if flow is None else _paste(flow, window, camera) for flow in (forward, backward)]
         return FlowChain(pasted[0], inside, pasted[1])
 
@@ -111,16 +120,60 @@ class FlowReader:
             return forward, None
         return forward, np.stack([exact_flow(after, before).flow_px for before, after in links])
 
-    def _estimated(self, plan: Plan, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
+    def _estimated(self, plan: Plan, window: Window, around: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
         if plan.frames is None:
             raise BadValue(f"Flow {self.settings.name} is estimated from frames, and this planner imagines none.")
         frames = _frames_in(plan, window)
+        if around is not None and isinstance(self._estimator, LocalFlowEstimator):
+            height, width = frames.shape[1:3]
+            rows, columns = np.nonzero(around[window.slices])
+            scale = np.array([width / window.width, height / window.height])
+            pixels = (np.stack([columns, rows], axis=1) + 0.5) * scale - 0.5
+            return _followed(self._estimator.open(frames), frames.shape[:3], pixels, self.settings.both_ways)
         first, second = frames[:-1], frames[1:]
         if not self.settings.both_ways:
             return self._estimator(first, second), None
         # One batch: a network is asked once per plan.
         both = self._estimator(np.concatenate([first, second]), np.concatenate([second, first]))
         return both[: len(first)], both[len(first) :]
+
+
+def _followed(
+    flow_of: FramesFlow, shape: tuple[int, int, int], pixels: np.ndarray, both_ways: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the flow of (T, H, W) frames from each to the next, and back, where the (N, 2) pixels of the first pass.
+
+    Args:
+        flow_of: The flow between the frames.
+        shape: (T, H, W) of the frames.
+        pixels: (N, 2) columns and rows.
+        both_ways: Whether the way back is wanted.
+    """
+    count, height, width = shape
+    forward = np.zeros((count - 1, height, width, 2), np.float32)
+    backward = np.zeros_like(forward) if both_ways else None
+    if not len(pixels):
+        return forward, backward
+    for moment in range(count):
+        # What starts in one frame starts in the same part of it, wherever it leads to.
+        ends = [end for end in (moment + 1, moment - 1) if end < count and (end > moment or (both_ways and end >= 0))]
+        if not ends:
+            continue
+        for end, flow_px in zip(ends, flow_of([moment] * len(ends), ends, _box_around(pixels, width, height))):
+            if end > moment:
+                forward[moment] = flow_px
+            else:
+                backward[end] = flow_px
+        if moment + 1 < count:
+            pixels = pixels + sample_bilinear(forward[moment], pixels)
+    return forward, backward
+
+
+def _box_around(pixels: np.ndarray, width: int, height: int) -> tuple[int, int, int, int]:
+    """Return left, top, width and height of what (N, 2) pixels and their neighbours cover of an image."""
+    left, top = np.clip(np.floor(pixels.min(axis=0)).astype(int) - NEAR_PX, 0, [width - 1, height - 1])
+    right, bottom = np.clip(np.ceil(pixels.max(axis=0)).astype(int) + NEAR_PX + 1, [left + 1, top + 1], [width, height])
+    return int(left), int(top), int(right - left), int(bottom - top)
 
 
 def _frames_in(plan: Plan, window: Window) -> np.ndarray:

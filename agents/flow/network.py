@@ -7,6 +7,8 @@ bilinearly, gets the large one's learned (convex) upsampling if `convex` is set.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +23,8 @@ from flowbench.errors import BadValue
 SMALLEST_SIDE_PX = 128
 #: RAFT wants sides that are multiples of this.
 STRIDE_PX = 8
+#: Where the flow of a part is wanted, features around it take part, too: a refinement looks two of them far.
+RIM_CELLS = 4
 _MEAN, _RANGE = 127.5, 127.5
 
 
@@ -85,7 +89,91 @@ def shrunk_flow(flow_px: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return flow_px * flow_px.new_tensor([width / before[1], height / before[0]])[:, None, None]
 
 
-@torch.no_grad()
+class EncodedFrames:
+    """Frames as RAFT's encoders see them, each encoded once; flow between any two of them, of all of it or of a part.
+
+    The network's own `forward` does the same with more work: it encodes both images of every pair, enlarges the result of
+    every refinement, and refines the whole image.
+    """
+
+    def __init__(
+        self, network: optical_flow.RAFT, frames: np.ndarray, *, upsample: float, device: torch.device, batch_size: int
+    ) -> None:
+        """Encode uint8 (N, H, W, 3) frames, `batch_size` at a time."""
+        self._network, self._batch_size = network, batch_size
+        self._shape = frames.shape[1:3]
+        features, contexts = [], []
+        with torch.no_grad():
+            for start in range(0, len(frames), batch_size):
+                images = enlarged(to_input(torch.from_numpy(frames[start : start + batch_size]).to(device)), upsample)
+                features.append(network.feature_encoder(images))
+                contexts.append(network.context_encoder(images))
+        self._features, self._contexts = (torch.cat(parts) if parts else None for parts in (features, contexts))
+
+    @torch.no_grad()
+    def flow(
+        self, first: Sequence[int], second: Sequence[int], updates: int, box: tuple[int, int, int, int] | None = None
+    ) -> np.ndarray:
+        """Return the float32 (B, H, W, 2) flow in pixels of the frames.
+
+        Args:
+            first: Indices of the frames that flow starts in.
+            second: Indices of those it leads to, as many.
+            updates: Refinements.
+            box: Left, top, width and height of the part that is wanted, in pixels; flow is 0 elsewhere. None wants all.
+        """
+        height, width = self._shape
+        flow_px = np.zeros((len(first), height, width, 2), np.float32)
+        for start in range(0, len(first), self._batch_size):
+            part = slice(start, start + self._batch_size)
+            found = self._refined(list(first[part]), list(second[part]), updates, box)
+            flow_px[part] = shrunk_flow(found, height, width).permute(0, 2, 3, 1).cpu().numpy()
+        if box is not None:
+            left, top, box_width, box_height = box
+            outside = np.ones((height, width), bool)
+            outside[top : top + box_height, left : left + box_width] = False
+            flow_px[:, outside] = 0.0
+        return flow_px
+
+    def _refined(
+        self, first: list[int], second: list[int], updates: int, box: tuple[int, int, int, int] | None
+    ) -> torch.Tensor:
+        """Return the (B, 2, h, w) flow of enlarged images after the last update."""
+        network = self._network
+        rows, columns = self._cells(box)
+        _fill_pyramid(network.corr_block, self._features[first][:, :, rows, columns], self._features[second])
+        context = self._contexts[first][:, :, rows, columns]
+        hidden_size = network.update_block.hidden_state_size
+        hidden, context = context[:, :hidden_size].tanh(), context[:, hidden_size:].relu()
+        grid = optical_flow.raft.make_coords_grid(len(first), *self._features.shape[-2:]).to(self._features.device)
+        start = there = grid[:, :, rows, columns]
+        for _ in range(updates):
+            matches = network.corr_block.index_pyramid(centroids_coords=there)
+            hidden, step = network.update_block(hidden, context, matches, there - start)
+            there = there + step
+        mask = None if network.mask_predictor is None else network.mask_predictor(hidden)
+        found = optical_flow.raft.upsample_flow(flow=there - start, up_mask=mask)
+        if box is None:
+            return found
+        height, width = (STRIDE_PX * side for side in self._features.shape[-2:])
+        whole = found.new_zeros(len(first), 2, height, width)
+        whole[..., *(slice(cells.start * STRIDE_PX, cells.stop * STRIDE_PX) for cells in (rows, columns))] = found
+        return whole
+
+    def _cells(self, box: tuple[int, int, int, int] | None) -> tuple[slice, slice]:
+        """Return the rows and columns of features that the flow in a box is refined from."""
+        sides = self._features.shape[-2:]
+        if box is None:
+            return slice(0, sides[0]), slice(0, sides[1])
+        left, top, width, height = box
+        found = []
+        for start, length, pixels, cells in zip((top, left), (height, width), self._shape, sides):
+            scale = cells / pixels
+            lowest, highest = math.floor(start * scale), math.ceil((start + length) * scale)
+            found.append(slice(max(0, lowest - RIM_CELLS), min(cells, highest + RIM_CELLS)))
+        return found[0], found[1]
+
+
 def estimate(
     network: optical_flow.RAFT,
     first: np.ndarray,
@@ -98,43 +186,22 @@ def estimate(
 ) -> np.ndarray:
     """Return the float32 (B, H, W, 2) flow between uint8 (B, H, W, 3) images, in their own pixels.
 
-    A plan's or a video's pictures belong to up to four pairs, so each is encoded once, and only the last refinement is
-    enlarged: the network's own `forward`, with less to do.
+    A plan's or a video's pictures belong to up to four pairs; each is encoded once.
     """
-    height, width = first.shape[1:3]
-    flow_px = np.empty((*first.shape[:3], 2), np.float32)
     frames, (of_first, of_second) = _different(first, second)
-    features, contexts = [], []
-    for start in range(0, len(frames), batch_size):
-        images = enlarged(to_input(torch.from_numpy(frames[start : start + batch_size]).to(device)), upsample)
-        features.append(network.feature_encoder(images))
-        contexts.append(network.context_encoder(images))
-    if frames.size:
-        features, contexts = torch.cat(features), torch.cat(contexts)
-    for start in range(0, len(first), batch_size):
-        part = slice(start, start + batch_size)
-        found = _refined(
-            network, features[of_first[part]], features[of_second[part]], contexts[of_first[part]], updates
-        )
-        flow_px[part] = shrunk_flow(found, height, width).permute(0, 2, 3, 1).cpu().numpy()
-    return flow_px
+    encoded = EncodedFrames(network, frames, upsample=upsample, device=device, batch_size=batch_size)
+    return encoded.flow(of_first, of_second, updates)
 
 
-def _refined(
-    network: optical_flow.RAFT, first: torch.Tensor, second: torch.Tensor, context: torch.Tensor, updates: int
-) -> torch.Tensor:
-    """Return the (B, 2, h, w) flow of enlarged images after the last update, from what the encoders made of them."""
-    network.corr_block.build_pyramid(first, second)
-    hidden_size = network.update_block.hidden_state_size
-    hidden, context = context[:, :hidden_size].tanh(), context[:, hidden_size:].relu()
-    start = optical_flow.raft.make_coords_grid(len(first), *first.shape[-2:]).to(first.device)
-    there = start
-    for _ in range(updates):
-        matches = network.corr_block.index_pyramid(centroids_coords=there)
-        hidden, step = network.update_block(hidden, context, matches, there - start)
-        there = there + step
-    mask = None if network.mask_predictor is None else network.mask_predictor(hidden)
-    return optical_flow.raft.upsample_flow(flow=there - start, up_mask=mask)
+def _fill_pyramid(block: optical_flow.raft.CorrBlock, first: torch.Tensor, second: torch.Tensor) -> None:
+    """Do what `CorrBlock.build_pyramid` does, for (B, C, h, w) features of a part of the first images."""
+    count, channels, height, width = second.shape
+    volume = torch.matmul(first.flatten(2).transpose(1, 2), second.flatten(2)) / torch.tensor(channels).sqrt()
+    volume = volume.reshape(-1, 1, height, width)
+    block.corr_pyramid = [volume]
+    for _ in range(block.num_levels - 1):
+        volume = nn.functional.avg_pool2d(volume, kernel_size=2, stride=2)
+        block.corr_pyramid.append(volume)
 
 
 def _different(*batches: np.ndarray) -> tuple[np.ndarray, list[list[int]]]:

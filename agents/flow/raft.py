@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from flowbench.agents.flow.network import RaftConfig, build_raft, estimate
+from flowbench.agents.flow.network import EncodedFrames, RaftConfig, build_raft, estimate
 from flowbench.agents.flow.weights import PUBLISHED, published_state, state_of_file, state_sha256
 from flowbench.agents.training.checkpoint import Checkpoint, CheckpointError, shipped_checkpoints
 from flowbench.agents.training.devices import checked_device
 from flowbench.errors import BadValue, UnknownName
-from flowbench.flow.estimators import check_frames
+from flowbench.flow.estimators import FramesFlow, check_frames
 from flowbench.flow.opencv import DisRefinement
 
 #: The checkpoint that ships with FlowBench, trained on exact flow of the simulators.
@@ -84,6 +85,25 @@ class _Raft:
             batch_size=_BATCH.get(self._device.type, 16),
         )
         return self._refinement.refine(first, second, flow_px) if self._refinement else flow_px
+
+    def open(self, frames: np.ndarray) -> FramesFlow:
+        """See `LocalFlowEstimator`."""
+        check_frames(frames, frames)
+        encoded = EncodedFrames(
+            self._network,
+            frames,
+            upsample=self.config.upsample,
+            device=self._device,
+            batch_size=_BATCH.get(self._device.type, 16),
+        )
+
+        def flow(first: Sequence[int], second: Sequence[int], box: tuple[int, int, int, int]) -> np.ndarray:
+            flow_px = encoded.flow(first, second, self.config.updates, box)
+            if self._refinement is None:
+                return flow_px
+            return self._refinement.refine(frames[list(first)], frames[list(second)], flow_px)
+
+        return flow
 
     def _load(self, estimator: str, source: str) -> tuple[RaftConfig, dict[str, torch.Tensor]]:
         if source in PUBLISHED[estimator]:

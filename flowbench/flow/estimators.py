@@ -7,7 +7,7 @@ the entry-point group `flowbench.flow`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -36,6 +36,29 @@ class FlowEstimator(Protocol):
             first: uint8 (B, H, W, 3).
             second: uint8 (B, H, W, 3).
         """
+        ...
+
+
+class FramesFlow(Protocol):
+    """The flow between some frames, as far as it is asked for."""
+
+    def __call__(self, first: Sequence[int], second: Sequence[int], box: tuple[int, int, int, int]) -> np.ndarray:
+        """Return the float32 (B, H, W, 2) flow in pixels; it is right inside the box only.
+
+        Args:
+            first: Indices of the frames that flow starts in.
+            second: Indices of those it leads to, as many.
+            box: Left, top, width and height in pixels.
+        """
+        ...
+
+
+@runtime_checkable
+class LocalFlowEstimator(FlowEstimator, Protocol):
+    """An estimator for which flow of a part of an image costs less than flow of all of it."""
+
+    def open(self, frames: np.ndarray) -> FramesFlow:
+        """Return the flow between any of some uint8 (N, H, W, 3) frames."""
         ...
 
 

@@ -109,9 +109,10 @@ class DisRefinement(Dis):
             second: uint8 (B, H, W, 3).
             flow_px: (B, H, W, 2), the network's.
         """
-        pairs = zip(first, second, flow_px, strict=True)
-        found = np.stack([self._estimate_pair(*pair) for pair in pairs]) if len(flow_px) else flow_px
         moves = np.linalg.norm(flow_px, axis=-1) > self._STILL_PX
+        found = flow_px.copy()
+        for index in np.flatnonzero(moves.any(axis=(1, 2))):
+            found[index] = self._estimate_pair(first[index], second[index], flow_px[index])
         near = np.linalg.norm(found - flow_px, axis=-1) < self._within_px
         return np.where((moves & near)[..., None], found, flow_px).astype(np.float32)
 

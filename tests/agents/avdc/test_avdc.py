@@ -8,6 +8,7 @@ from flowbench.agents.avdc.agent import AvdcAgent
 from flowbench.agents.avdc.object_points import ObjectUnseen, object_targets, published_points, surface_points
 from flowbench.agents.avdc.plan_flow import PlanFlow
 from flowbench.agents.avdc.random_plan import RandomPlanAgent
+from flowbench.agents.geometry.tracking import follow
 from flowbench.agents.planning import Plan, Window
 from flowbench.camera import CameraParams, look_at
 from flowbench.errors import BadValue, UnknownName
@@ -112,6 +113,22 @@ def test_plans_are_complete_only_when_they_are_recorded():
     assert plan.frames.shape == (8, 96, 128, 3) and plan.flow_px.shape == (7, 96, 128, 2)
     assert plan.points_px.shape[0] == plan.live.shape[0] == 8
     assert plan.title.startswith("plan 0 at step 0: ")
+
+
+def test_what_is_done_does_not_depend_on_whether_plans_are_recorded():
+    pytest.importorskip("torchvision", reason="needs flowbench[agents]")
+    done, agents = [], []
+    for record in (False, True):
+        agent = AvdcAgent("oracle", flow="raft-small", rule="robust")
+        agent.record_plans = record
+        episode(agent, steps=6)
+        agents.append(agent)
+        done.append(agent.plan.motion.pixels)
+    np.testing.assert_array_equal(*done)
+    (plan,) = agents[1].recorded_plans()
+    assert (np.abs(plan.flow_px).max(axis=(0, 3)) > 0).mean() > 0.5, (
+        "a picture shows the flow of what is not followed, too"
+    )
 
 
 REFUSED = {
@@ -241,6 +258,35 @@ def test_flow_is_read_in_the_middle_of_what_a_plan_shows():
     assert reader.window(plan, CAMERA) == Window(24, 16, 16, 16) == Window.centred(CAMERA, 16)
     assert reader.read(plan, CAMERA).inside.sum() == 256
     assert PlanFlow("dis", crop_px=128).load().window(plan, CAMERA) == Window.of_camera(CAMERA)
+
+
+@pytest.mark.parametrize("shown", [1, 2])
+@pytest.mark.parametrize("both_ways", [False, True])
+def test_flow_is_estimated_only_where_an_object_passes_and_is_what_it_would_be_anywhere(shown, both_ways):
+    pytest.importorskip("torchvision", reason="needs flowbench[agents]")
+    camera = CameraParams.from_fovy(45, look_at(np.array([0, -1.0, 1.0]), np.zeros(3)), 128 * shown, 128 * shown)
+    rng = np.random.default_rng(0)
+    ground = np.kron(rng.integers(90, 130, (16, 16, 3)), np.ones((8, 8, 1)))
+    block = np.kron(rng.integers(0, 255, (5, 5, 3)), np.ones((4, 4, 1)))
+    frames = np.stack([ground] * 5).astype(np.uint8)
+    for moment, frame in enumerate(frames):
+        frame[50:70, 16 + 9 * moment : 36 + 9 * moment] = block
+    mask = np.zeros((128 * shown, 128 * shown), bool)
+    mask[52 * shown : 68 * shown, 18 * shown : 34 * shown] = True
+    plan = Plan("x", 0, Window.of_camera(camera), frames=frames)
+    reader = PlanFlow("raft-small", both_ways=both_ways).load()
+    everywhere, near = reader.read(plan, camera), reader.read(plan, camera, mask)
+    assert near.inside.all() and (near.backward_px is not None) == both_ways
+    pixels = np.argwhere(mask)[:, ::-1].astype(float)
+    for link in range(4):
+        expected, found = follow(everywhere, link, pixels), follow(near, link, pixels)
+        assert np.median(found.pixels - pixels, axis=0) == pytest.approx([9 * shown, 0], abs=1.5 * shown)
+        assert np.abs(found.pixels - expected.pixels).mean() < 0.3 * shown
+        assert np.abs(found.disagreement_px - expected.disagreement_px).mean() < 0.5 * shown
+        pixels = found.pixels
+    assert not near.forward_px[:, : 20 * shown].any(), "nothing is said about where it does not pass"
+    nowhere = reader.read(plan, camera, np.zeros_like(mask))
+    assert not nowhere.forward_px.any() and (nowhere.backward_px is not None) == both_ways
 
 
 def test_flow_that_a_plan_does_not_hold_is_refused():

@@ -65,6 +65,38 @@ def test_pictures_of_a_plan_are_encoded_once_and_the_flow_is_that_of_the_network
     assert nothing.shape == (0, 128, 128, 2)
 
 
+def test_flow_of_a_part_is_that_of_the_whole_and_is_refined_from_a_part(frames, monkeypatch):
+    estimator = make_estimator("raft-small")
+    still = np.kron(frames[0, :12, :12], np.ones((8, 8, 1))).astype(np.uint8)
+    moving = np.stack([still, np.roll(still, 2, axis=1), np.roll(still, 4, axis=1)])
+    box = (40, 30, 12, 10)
+    refined = []
+    refine = estimator._network.update_block.forward
+    monkeypatch.setattr(
+        estimator._network.update_block,
+        "forward",
+        lambda hidden, *rest: refined.append(hidden.shape) or refine(hidden, *rest),
+    )
+    whole = estimator(moving[[1, 1]], moving[[2, 0]])
+    everything = refined[-1][-2] * refined[-1][-1]
+    part = estimator.open(moving)([1, 1], [2, 0], box)
+    inside = np.zeros(still.shape[:2], bool)
+    inside[30:40, 40:52] = True
+    assert np.abs(whole[0, inside] - [2, 0]).mean() < 0.5, "what moves is found"
+    np.testing.assert_allclose(part[:, inside], whole[:, inside], atol=0.35)
+    assert np.abs(part[:, inside] - whole[:, inside]).mean() < 0.1
+    assert not part[:, ~inside].any(), "nothing is said about the rest"
+    assert refined[-1][-2] * refined[-1][-1] < everything / 2
+
+
+@pytest.mark.parametrize("box", [(0, 0, 1, 1), (99, 59, 1, 1), (0, 0, 100, 60)])
+def test_any_part_of_an_image_may_be_asked_for(saved, frames, box):
+    left, top, width, height = box
+    flow_px = make_estimator("raft-small", checkpoint=str(saved)).open(frames)([0], [1], box)
+    assert flow_px.shape == (1, 60, 100, 2)
+    assert flow_px[0, top : top + height, left : left + width].any()
+
+
 def test_flow_is_measured_in_pixels_of_the_given_image():
     flow_px = torch.zeros(1, 2, 128, 256) + torch.tensor([6.0, 4.0])[:, None, None]
     np.testing.assert_allclose(shrunk_flow(flow_px, 32, 128)[0, :, 5, 5], [3.0, 1.0], atol=1e-6)
