@@ -22,8 +22,14 @@ from flowbench.stats import Difference, Rate, clustered_rate
 from flowbench.store import ResultStore, Run
 from flowbench.tables import ErrorAccounting
 
-#: Columns about what an episode costs, where an agent counts it (`episode_metrics`).
-METRICS = {"replans": "replans", "planning_s": "planning s", "model_calls": "model calls"}
+#: Columns about what an episode costs and how well its plans were read, where an agent counts it (`episode_metrics`).
+METRICS = {
+    "replans": "replans",
+    "planning_s": "planning s",
+    "model_calls": "model calls",
+    "plan_error_m": "plan off by m",
+    "plan_error_along_view_m": "along view m",
+}
 
 
 def run_ladder(rungs: Sequence[Rung], spec: EvalSpec, folder: Path, options: EvalOptions) -> list[Run]:

@@ -159,7 +159,8 @@ class AvdcAgent:
         if name == "oracle":
             # Pictures cost ten times as much as states, and exact flow reads none.
             arguments.setdefault("render", not settings.privileged)
-            arguments.setdefault("snapshots", settings.privileged)
+            # The states say how wrong a plan's motion was read, too.
+            arguments.setdefault("snapshots", True)
         made = make_planner(name, arguments, device=device, checkpoint=checkpoint)
         self.planner: Planner = made
         if plan_cache and made.identity:
@@ -229,6 +230,8 @@ class AvdcAgent:
         self.gave_up = ""
         self._steps = 0
         self._metrics = dict.fromkeys(("planning_s", "flow_s", "motion_s", "model_calls"), 0.0)
+        #: Of each plan that holds states, how far the last subgoal is from where the object really goes, and along the view.
+        self._errors_m: list[tuple[float, float]] = []
 
     def act(self, observation: Observation) -> np.ndarray:
         """Return one (A,) action; under the published rule of navigation those of a whole plan (T, 1)."""
@@ -281,6 +284,12 @@ class AvdcAgent:
         """Return what the episode cost so far: numbers that become columns of the results."""
         found = {name: round(value, 4) for name, value in self._metrics.items()}
         counts = {"plans": len(self.plans), "replans": max(0, len(self.plans) - 1), "gave_up": bool(self.gave_up)}
+        if self._errors_m:
+            error_m, along_view_m = np.mean(self._errors_m, axis=0)
+            found |= {
+                "plan_error_m": round(float(error_m), 4),
+                "plan_error_along_view_m": round(float(along_view_m), 4),
+            }
         return {**counts, **found}
 
     def recorded_plans(self) -> list[RecordedPlan]:
@@ -313,6 +322,9 @@ class AvdcAgent:
         motion = _true_motion(plan, mask, points) if chain is None else self._motion(points, chain, camera)
         self._metrics["motion_s"] += time.perf_counter() - solved
         path_world = motion.path_world(points.contact_world)
+        if plan.snapshots and chain is not None:
+            truth_world = _true_motion(plan, mask, points).path_world(points.contact_world)[-1]
+            self._errors_m.append(_miss_m(path_world[-1], truth_world, camera))
         # To be looked at, flow is wanted everywhere; what is done does not depend on whether somebody looks.
         drawn = None if chain is None or not self.record_plans else self._reader.read(plan, camera)
         return PlanRecord(self._steps, plan, "push", motion, path_world, drawn)
@@ -389,6 +401,13 @@ def _holds_demonstrations(checkpoint: str) -> bool:
     """Return whether what is given to the planner is there, and is no trained one (`planner=retrieval`)."""
     path = Path(checkpoint)
     return path.exists() and not (path / CONFIG).is_file()
+
+
+def _miss_m(found_world: np.ndarray, true_world: np.ndarray, camera: CameraParams) -> tuple[float, float]:
+    """Return by how much a (3,) position misses another one, metres: in all, and along the line of sight to it."""
+    sight = true_world - camera.camera_to_world[:3, 3]
+    miss = found_world - true_world
+    return float(np.linalg.norm(miss)), float(abs(miss @ sight) / np.linalg.norm(sight))
 
 
 def _true_motion(plan: Plan, mask: np.ndarray, points: ObjectPoints) -> ObjectMotion:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import flowbench
-from flowbench.agents.avdc.agent import AvdcAgent
+from flowbench.agents.avdc.agent import AvdcAgent, _miss_m
 from flowbench.agents.avdc.object_points import ObjectUnseen, object_targets, published_points, surface_points
 from flowbench.agents.avdc.plan_flow import PlanFlow
 from flowbench.agents.avdc.random_plan import RandomPlanAgent
@@ -87,6 +87,29 @@ def test_it_counts_what_it_did():
     assert metrics["planning_s"] > 0 and metrics["flow_s"] > 0 and metrics["motion_s"] > 0
     assert metrics["model_calls"] == 0 and metrics["gave_up"] == 0
     assert agent.plan is agent.plans[-1] and agent.plan.path_world.shape == (8, 3)
+
+
+@pytest.mark.parametrize(("flow", "most_m"), [("exact", 0.02), ("dis", 1.0)])
+def test_it_counts_how_far_off_its_reading_of_a_plan_is_where_the_truth_is_known(flow, most_m):
+    pytest.importorskip("cv2")
+    agent = AvdcAgent("oracle", flow=flow, rule="robust", variant="no-replan", planner_args={"max_steps": 40})
+    episode(agent, "push", steps=2)
+    metrics = agent.episode_metrics()
+    assert 0 < metrics["plan_error_along_view_m"] <= metrics["plan_error_m"] < most_m
+
+
+@pytest.mark.parametrize("arguments", [{"flow": "exact-motion"}, {"flow": "dis", "planner_args": {"snapshots": False}}])
+def test_it_says_nothing_about_errors_that_nobody_can_know(arguments):
+    pytest.importorskip("cv2")
+    agent = AvdcAgent("oracle", rule="robust", variant="no-replan", **{"planner_args": {"frames": 3}, **arguments})
+    episode(agent, "push", steps=1)
+    assert "plan_error_m" not in agent.episode_metrics()
+
+
+def test_an_error_along_the_view_is_the_part_of_it_that_a_picture_does_not_show():
+    towards = np.array([0, 1.0, -1.0]) / np.sqrt(2)
+    miss, along = _miss_m(0.1 * towards + [0.05, 0, 0], np.zeros(3), CAMERA)
+    assert along == pytest.approx(0.1) and miss == pytest.approx(np.hypot(0.1, 0.05))
 
 
 def test_no_replan_plans_once():
