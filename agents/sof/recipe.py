@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,28 @@ class SofRecipe(Recipe):
             facts["proprio"] = vector_statistics(labelled, "proprio")
         labelled.close()
         return facts
+
+    def carried_facts(
+        self, config: SofConfig, facts: dict[str, Any], before: Mapping[str, Any], stages: Collection[str]
+    ) -> dict[str, Any]:
+        """Keep the unit that skills were learned in, and the sentences and cameras that the policy knows by number.
+
+        Raises:
+            DataError: If the data have a sentence or camera that the policy does not know.
+        """
+        kept = {} if SKILLS in stages else {"content_scale": before["content_scale"]}
+        if POLICY not in stages:
+            for name, noun in (("instructions", "sentence"), ("cameras", "camera")):
+                unknown = [each for each in facts[name] if each not in before[name]]
+                if unknown:
+                    raise DataError(
+                        f"The data have the {noun} {unknown[0]!r}, which the policy of --init-from was not trained on. Train "
+                        "the policy on them, too: --stage policy."
+                    )
+                kept[name] = before[name]
+            if config.proprio and config.policy_proprio:
+                kept["proprio"] = before["proprio"]
+        return facts | kept
 
     def data(
         self, config: SofConfig, facts: Mapping[str, Any], sources: Sources, split: Split, stage: str

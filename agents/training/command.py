@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,6 +115,7 @@ def train(**options: Any) -> None:
         options["preset"],
         options["suite"],
         options["changes"],
+        config=_config_before(recipe, options),
         steps=options["steps"],
         batch_size=options["batch_size"],
         lr=options["lr"],
@@ -177,6 +179,19 @@ def _data_paths(options: dict[str, Any]) -> tuple[tuple[Path, ...], tuple[Path, 
     if data:
         raise BadValue("--data is both --video-data and --action-data. Leave it out, or leave out these.")
     return tuple(dict.fromkeys((*videos, *actions))), actions
+
+
+def _config_before(recipe: Recipe, options: dict[str, Any]) -> Mapping[str, Any] | None:
+    """Return the config of the checkpoint that one stage alone is built on: its networks and its data fit no other.
+
+    None for whole trainings, and where the checkpoint is of another suite, whose pictures may have another size.
+    """
+    from flowbench.agents.training.checkpoint import Checkpoint
+
+    if not (options["stage"] and options["init_from"]):
+        return None
+    before = Checkpoint.open(options["init_from"], recipe.name)
+    return before.config if before.facts.get("suite") == options["suite"] else None
 
 
 def _only_stage(name: str, settings: Settings, options: dict[str, Any]) -> Settings:

@@ -104,7 +104,7 @@ class _Training:
             self.facts = Checkpoint.open(out).facts
         else:
             # Through JSON, so that a training that goes on sees exactly what it saw before.
-            self.facts = json.loads(json.dumps(self.recipe.facts(self.settings.config, self.sources)))
+            self.facts = json.loads(json.dumps(self._facts()))
         self.demonstrations = self.recipe.demonstrations(self.sources)
         self._build()
         plan = self.options.rollouts
@@ -116,6 +116,14 @@ class _Training:
             if self.rollouts:
                 self.rollouts.stop()
         return Checkpoint.open(out)
+
+    def _facts(self) -> dict[str, Any]:
+        config, stages = self.settings.config, self.settings.stages
+        facts = self.recipe.facts(config, self.sources)
+        if not self.options.init_from or set(stages) == set(self.recipe.stages(config)):
+            return facts
+        before = Checkpoint.open(self.options.init_from, self.recipe.name).facts
+        return self.recipe.carried_facts(config, facts, before, stages)
 
     def _build(self) -> None:
         torch.manual_seed(stream_seed(self.options.seed, "weights"))

@@ -104,7 +104,13 @@ def preset_names(recipe: Recipe) -> list[str]:
 
 
 def load_settings(
-    recipe: Recipe, preset: str, suite: str | None, changes: Sequence[str] = (), **training: Any
+    recipe: Recipe,
+    preset: str,
+    suite: str | None,
+    changes: Sequence[str] = (),
+    *,
+    config: Mapping[str, Any] | None = None,
+    **training: Any,
 ) -> Settings:
     """Return a preset for a suite, changed as the user asks.
 
@@ -114,6 +120,7 @@ def load_settings(
         suite: Name of the suite, for its own entries.
         changes: `name=value` of the recipe's config or of `TrainConfig`, or `stage.name=value` for one stage; values are
             JSON where they can be, else text.
+        config: What stands for the preset's config: that of a checkpoint whose earlier stages are built on.
         **training: Fields of `TrainConfig` in every stage; None leaves the preset's.
 
     Raises:
@@ -125,8 +132,10 @@ def load_settings(
         raise unknown_name("preset", preset, tables, f"Agent {recipe.name}")
     table = tables[preset]
     own = [part for pattern, part in table.get("suites", {}).items() if fnmatchcase(suite or "", pattern)]
-    model = _merged([table, *own], "model")
     model_fields = _field_types(recipe.config_class)
+    model = _merged([table, *own], "model")
+    if config is not None:
+        model = {name: value for name, value in config.items() if name in model_fields}
     train_fields = _field_types(TrainConfig)
     given = {name: value for name, value in training.items() if value is not None}
     by_stage: dict[str, dict[str, Any]] = {}
@@ -140,9 +149,9 @@ def load_settings(
         else:
             _check_field(name, {**model_fields, **train_fields}, f"Agent {recipe.name}")
             given[name] = value
-    config = _built(recipe.config_class, model, f"preset {preset} of {recipe.name}")
+    built = _built(recipe.config_class, model, f"preset {preset} of {recipe.name}")
     stages = {}
-    for stage in recipe.stages(config):
+    for stage in recipe.stages(built):
         values = _merged([table, *own], "training")
         for part in (table, *own):
             values |= part.get("stages", {}).get(stage, {})
@@ -150,7 +159,7 @@ def load_settings(
         stages[stage] = _built(TrainConfig, values, f"preset {preset} of {recipe.name}")
     if by_stage:
         raise unknown_name("stage", next(iter(by_stage)), stages, f"Agent {recipe.name}")
-    return Settings(preset, config, stages)
+    return Settings(preset, built, stages)
 
 
 def _read(recipe: Recipe) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -102,6 +102,22 @@ class Recipe(ABC):
         `sources.suite` stands for the suite; `checkpoint.suite_facts(sources)` gives the entries that every agent's
         checkpoint is checked by.
         """
+
+    def carried_facts(
+        self, config: Any, facts: dict[str, Any], before: Mapping[str, Any], stages: Collection[str]
+    ) -> dict[str, Any]:
+        """Return the facts of some stages alone, which stand on the weights of the others.
+
+        Args:
+            config: The method's hyper-parameters.
+            facts: Those of this training's data.
+            before: Those of the checkpoint that the other stages come from.
+            stages: What is trained here.
+
+        Raises:
+            DataError: If the data have what the other stages do not know.
+        """
+        return facts
 
     @abstractmethod
     def data(self, config: Any, facts: Mapping[str, Any], sources: Sources, split: Split, stage: str) -> TrainingData:

@@ -296,6 +296,46 @@ def test_one_stage_stands_on_those_before_it_and_starts_afresh_itself(sof, toy_d
     assert (again.weights[name] - sof.weights[name]).abs().max() > 0.01
 
 
+def test_one_stage_keeps_what_those_before_it_know_by_number_or_in_units(sof):
+    other = {**sof.facts, "content_scale": 7.0, "instructions": sof.facts["instructions"][-1:], "actions": "its own"}
+    last = SofRecipe().carried_facts(tiny(), other, sof.facts, ["flow2action"])
+    assert last == {**sof.facts, "actions": "its own"}
+    policy = SofRecipe().carried_facts(tiny(), other, sof.facts, ["policy"])
+    assert policy == {**other, "content_scale": sof.facts["content_scale"]}
+    assert SofRecipe().carried_facts(tiny(), other, sof.facts, ["skills", "policy"]) == other
+
+
+def test_one_stage_trained_on_less_says_what_those_before_it_said(sof, toy_demos, tmp_path):
+    settings = load_settings(SofRecipe(), "tiny", "toy", steps=1, batch_size=4)
+    settings = replace(settings, stages={"flow2action": settings.stages["flow2action"]})
+    options = TrainOptions(tmp_path / "out", init_from=str(sof.folder), progress=False)
+    fewer = replace(sources(toy_demos, tmp_path / "frames"), tasks=("lift",))
+    again = train(SofRecipe(), settings, fewer, options)
+    own = SofRecipe().facts(tiny(), fewer)
+    for name in ("instructions", "content_scale"):
+        assert again.facts[name] == sof.facts[name] != own[name]
+
+
+def test_a_sentence_that_the_policy_does_not_know_is_refused(sof):
+    other = {**sof.facts, "instructions": [*sof.facts["instructions"], "juggle"]}
+    with pytest.raises(
+        DataError, match="have the sentence 'juggle', which the policy of --init-from was not trained on"
+    ):
+        SofRecipe().carried_facts(tiny(), other, sof.facts, ["flow2action"])
+
+
+@pytest.mark.parametrize(("suite", "inherits"), [("toy", True), ("metaworld11", False)])
+def test_one_stage_has_the_settings_of_those_before_it_unless_they_are_of_another_suite(sof, suite, inherits):
+    from click.testing import CliRunner
+
+    from flowbench.agents.training.command import train as command
+
+    given = f"--agent sof --suite {suite} --stage flow2action --init-from {sof.folder} --set temperature=0.5 --show"
+    shown = CliRunner().invoke(command, given.split(), catch_exceptions=False).output
+    assert "temperature = 0.5" in shown and "stage policy" not in shown
+    assert (f"image_size = {list(sof.config['image_size'])}" in shown) == inherits
+
+
 def test_flow2action_starts_with_the_eyes_of_the_policy(sof):
     recipe, config = SofRecipe(), tiny()
     torch.manual_seed(3)
