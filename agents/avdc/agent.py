@@ -159,8 +159,6 @@ class AvdcAgent:
         if name == "oracle":
             # Pictures cost ten times as much as states, and exact flow reads none.
             arguments.setdefault("render", not settings.privileged)
-            # The states say how wrong a plan's motion was read, too.
-            arguments.setdefault("snapshots", True)
         made = make_planner(name, arguments, device=device, checkpoint=checkpoint)
         self.planner: Planner = made
         if plan_cache and made.identity:
