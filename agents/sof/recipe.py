@@ -15,7 +15,7 @@ from flowbench.agents.sof.network import FLOW2ACTION, POLICY, SKILLS, STAGES, So
 from flowbench.agents.sof.segments import VIDEO, SkillBlocks, content_scale
 from flowbench.agents.training.checkpoint import Checkpoint, suite_facts
 from flowbench.agents.training.imitation import demo_labels, image_facts, vector_statistics
-from flowbench.agents.training.recipe import Batch, Moment, Recipe, Split
+from flowbench.agents.training.recipe import Batch, Moment, Recipe, Split, numbers_of_part
 from flowbench.agents.training.sources import Sources
 from flowbench.data.dataset import DemoDataset, Window
 from flowbench.errors import DataError
@@ -68,14 +68,8 @@ class SofRecipe(Recipe):
         """
         kept = {} if SKILLS in stages else {"content_scale": before["content_scale"]}
         if POLICY not in stages:
-            for name, noun in (("instructions", "sentence"), ("cameras", "camera")):
-                unknown = [each for each in facts[name] if each not in before[name]]
-                if unknown:
-                    raise DataError(
-                        f"The data have the {noun} {unknown[0]!r}, which the policy of --init-from was not trained on. Train "
-                        "the policy on them, too: --stage policy."
-                    )
-                kept[name] = before[name]
+            part, how = "the policy of --init-from", f"--stage {POLICY}"
+            kept |= numbers_of_part(facts, before, ("instructions", "cameras"), part, how)
             if config.proprio and config.policy_proprio:
                 kept["proprio"] = before["proprio"]
         return facts | kept

@@ -29,7 +29,7 @@ from flowbench.agents.training.checkpoint import Checkpoint, CheckpointError, wr
 from flowbench.agents.training.devices import checked_device, device_name, multiplies_bf16
 from flowbench.agents.training.logs import TrainingLog
 from flowbench.agents.training.presets import Settings, TrainConfig
-from flowbench.agents.training.recipe import Batch, Moment, Recipe, TrainingData
+from flowbench.agents.training.recipe import Batch, Moment, Recipe, TrainingData, numbered_before
 from flowbench.agents.training.rollouts import RolloutPlan, Rollouts
 from flowbench.agents.training.sources import Sources
 from flowbench.agents.training.state import DataOrder, TrainingState, optimiser_tensors, restore_optimiser, stream_seed
@@ -107,6 +107,10 @@ class _Training:
             self.facts = json.loads(json.dumps(self._facts()))
         self.demonstrations = self.recipe.demonstrations(self.sources)
         self._build()
+        if not self.state.tensors:
+            # What the data lack for a later stage is said now, not when the first has been trained.
+            for stage in list(self.settings.stages)[1:]:
+                self.recipe.data(self.settings.config, self.facts, self.sources, "train", stage)
         plan = self.options.rollouts
         self.rollouts = Rollouts(plan, out) if plan else None
         try:
@@ -120,9 +124,12 @@ class _Training:
     def _facts(self) -> dict[str, Any]:
         config, stages = self.settings.config, self.settings.stages
         facts = self.recipe.facts(config, self.sources)
-        if not self.options.init_from or set(stages) == set(self.recipe.stages(config)):
+        if not self.options.init_from:
             return facts
         before = Checkpoint.open(self.options.init_from, self.recipe.name).facts
+        facts |= numbered_before(facts, before, self.recipe.numbered)
+        if set(stages) == set(self.recipe.stages(config)):
+            return facts
         return self.recipe.carried_facts(config, facts, before, stages)
 
     def _build(self) -> None:
@@ -140,15 +147,19 @@ class _Training:
             self.averaged.load_state_dict(self.state.part("averaged/"))
 
     def _starting_afresh(self) -> frozenset[str]:
-        """Return the weights that are not taken from `init_from`: what one stage of several trains.
+        """Return the weights that are not taken from `init_from`: what one stage of several trains, and no other does.
 
         Its own weights there may have learned from what this training must not see, e.g. the actions of more demonstrations.
         """
-        stages = self.settings.stages
-        if set(stages) == set(self.recipe.stages(self.settings.config)):
+        chosen, all_of_them = self.settings.stages, self.recipe.stages(self.settings.config)
+        if set(chosen) == set(all_of_them):
             return frozenset()
+        others = self._trained_by(stage for stage in all_of_them if stage not in chosen)
+        return frozenset(self._trained_by(chosen) - others)
+
+    def _trained_by(self, stages: Iterable[str]) -> set[str]:
         trained = {id(each) for stage in stages for each in self.recipe.parameters(self.model, stage)}
-        return frozenset(name for name, each in self.model.named_parameters() if id(each) in trained)
+        return {name for name, each in self.model.named_parameters() if id(each) in trained}
 
     def seconds(self) -> float:
         """Return the wall time spent so far, over all interruptions."""

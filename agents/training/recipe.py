@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from flowbench.errors import BadValue, missing_extra, unknown_name
+from flowbench.errors import BadValue, DataError, missing_extra, unknown_name
 from flowbench.suite import load_object
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ class Recipe(ABC):
     name: ClassVar[str]
     config_class: ClassVar[type]
     presets: ClassVar[Path]
+    #: Facts whose entries a network knows by their number: a training from a checkpoint numbers them as that one did.
+    numbered: ClassVar[tuple[str, ...]] = ("instructions", "cameras")
 
     def stages(self, config: Any) -> tuple[str, ...]:
         """Return the names of the stages, in order; each has its own data, loss, optimiser and schedule.
@@ -211,3 +213,35 @@ def _load(name: str) -> Any:
         return load_object(name)
     step = "A recipe can also be given as package.module:NAME or path/to/file.py:NAME."
     raise unknown_name("trainable agent", name, entries, next_step=step)
+
+
+def numbered_before(facts: Mapping[str, Any], before: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return those lists of the facts `before` that have all that the lists of `facts` have, under their names."""
+    there = [name for name in names if name in facts and name in before]
+    return {name: before[name] for name in there if set(facts[name]) <= set(before[name])}
+
+
+def numbers_of_part(
+    facts: Mapping[str, Any], before: Mapping[str, Any], names: Collection[str], part: str, how: str
+) -> dict[str, Any]:
+    """Return lists of facts as a part that is not trained again numbers them.
+
+    Args:
+        facts: Those of the data.
+        before: Those of the checkpoint that the part comes from.
+        names: Which lists, among `instructions` and `cameras`.
+        part: The part, for the message.
+        how: What trains the part, e.g. `--stage policy`.
+
+    Raises:
+        DataError: If the data have a sentence or a camera that the part does not know.
+    """
+    known = numbered_before(facts, before, names)
+    for name in names:
+        if name not in known:
+            noun = {"instructions": "sentence", "cameras": "camera"}[name]
+            unknown = next(each for each in facts[name] if each not in before[name])
+            raise DataError(
+                f"The data have the {noun} {unknown!r}, which {part} was not trained on. Train it on all of them: {how}."
+            )
+    return known

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from flowbench.agent import Agent
 from flowbench.agents.training.checkpoint import Checkpoint, CheckpointError, suite_facts
 from flowbench.agents.training.imitation import demo_labels, image_facts, vector_statistics
-from flowbench.agents.training.recipe import Batch, Moment, Recipe, Split, TrainingData
+from flowbench.agents.training.recipe import Batch, Moment, Recipe, Split, TrainingData, numbers_of_part
 from flowbench.agents.training.sources import Sources
 from flowbench.agents.unipi.model import UniPiConfig, UniPiNetwork
 from flowbench.agents.unipi.pairs import NextPictures, PicturePairs
@@ -21,7 +21,7 @@ from flowbench.agents.video_diffusion.clips import VIDEO
 from flowbench.agents.video_diffusion.model import VideoDiffusionConfig
 from flowbench.agents.video_diffusion.recipe import open_clips, open_videos
 from flowbench.agents.video_diffusion.saved import VIDEO_FACT, load_video_model
-from flowbench.errors import BadValue
+from flowbench.errors import BadValue, DataError
 
 VIDEO_STAGE, INVERSE_STAGE = "video", "inverse"
 
@@ -49,7 +49,12 @@ class UniPiRecipe(Recipe):
         facts[VIDEO_FACT] = config.own_video
         if config.video_checkpoint:
             _take_over(facts, Checkpoint.open(config.video_checkpoint, "avdc"))
-        labelled = open_videos(sources, "train", labelled=True, keys=(VIDEO, "actions"))
+        try:
+            labelled = open_videos(sources, "train", labelled=True, keys=(VIDEO, "actions"))
+        except DataError:
+            # The video model needs no actions; the inverse dynamics says what is missing.
+            size = len(facts["action_low"])
+            return facts | {"actions": {"mean": [0.0] * size, "std": [1.0] * size}, "steps_per_picture": 1.0}
         facts["actions"] = vector_statistics(labelled, "actions", facts["action_low"], facts["action_high"])
         steps = np.array([info.steps for info in labelled.infos])
         # From one picture of a plan to the next, where it begins with a demonstration.
@@ -58,6 +63,21 @@ class UniPiRecipe(Recipe):
             facts["steps_per_picture"] = 1.0
         labelled.close()
         return facts
+
+    def carried_facts(
+        self, config: UniPiConfig, facts: dict[str, Any], before: Mapping[str, Any], stages: Collection[str]
+    ) -> dict[str, Any]:
+        """Keep the sentences of the video model, or the actions and cameras of the inverse dynamics.
+
+        Raises:
+            DataError: If the data have a sentence or a camera that the other part does not know.
+        """
+        if VIDEO_STAGE not in stages:
+            part, how = "the video model of --init-from", f"--stage {VIDEO_STAGE}"
+            return facts | numbers_of_part(facts, before, ("instructions",), part, how)
+        kept = {name: before[name] for name in ("actions", "steps_per_picture")}
+        part, how = "the inverse dynamics of --init-from", f"--stage {INVERSE_STAGE}"
+        return facts | kept | numbers_of_part(facts, before, ("cameras",), part, how)
 
     def data(
         self, config: UniPiConfig, facts: Mapping[str, Any], sources: Sources, split: Split, stage: str
@@ -114,4 +134,5 @@ def _take_over(facts: dict[str, Any], video: Checkpoint) -> None:
                 "it on the same data, or record the data alike."
             )
     facts[VIDEO_FACT] = asdict(config)
-    facts["instructions"] = video.facts["instructions"]
+    how = "flowbench train --agent avdc"
+    facts |= numbers_of_part(facts, video.facts, ("instructions",), f"video model {video.folder}", how)

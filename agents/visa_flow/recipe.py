@@ -29,6 +29,8 @@ class VisaFlowRecipe(Recipe):
     name = "visa-flow"
     config_class = VisaFlowConfig
     presets = Path(__file__).with_name("presets.toml")
+    # Cameras are what it looks through, one set of queries each: those of the data.
+    numbered = ("instructions",)
 
     def stages(self, config: VisaFlowConfig) -> tuple[str, ...]:
         """Return the stages; without pre-training there is one."""

@@ -45,6 +45,15 @@ def test_the_average_has_a_short_memory_at_first():
     assert ema_decay(TrainConfig(ema_decay=0.0), 50) == 0.0
 
 
+def test_a_training_on_less_numbers_sentences_and_cameras_as_its_start_did(settings, sources, tmp_path):
+    first = train(BCRecipe(), settings, sources, TrainOptions(tmp_path / "first", progress=False))
+    assert len(first.facts["instructions"]) > 1
+    options = TrainOptions(tmp_path / "second", progress=False, init_from=str(first.folder))
+    second = train(BCRecipe(), settings, replace(sources, tasks=("reach",)), options)
+    assert second.facts["instructions"] == first.facts["instructions"]
+    assert second.facts["cameras"] == first.facts["cameras"]
+
+
 def test_biases_and_norms_are_not_decayed():
     network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
     groups = make_optimiser(network.parameters(), TrainConfig(weight_decay=0.5)).param_groups

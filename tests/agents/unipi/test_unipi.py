@@ -1,5 +1,7 @@
 """UniPi learns when a picture is reached, and follows imagined pictures as AVDC's agent does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,7 @@ from flowbench.agents.unipi.model import InverseDynamics, UniPiConfig  # noqa: E
 from flowbench.agents.unipi.recipe import UniPiRecipe  # noqa: E402
 from flowbench.agents.video_diffusion.planner import VideoDiffusionPlanner  # noqa: E402
 from flowbench.agents.video_diffusion.recipe import AvdcRecipe  # noqa: E402
-from flowbench.errors import BadValue, UnknownName  # noqa: E402
+from flowbench.errors import BadValue, DataError, UnknownName  # noqa: E402
 from flowbench.registry import get_suite, make_agent  # noqa: E402
 from flowbench.testing import check_agent  # noqa: E402
 
@@ -143,6 +145,45 @@ def test_a_trained_video_model_is_taken_as_it_is(toy_demos, tmp_path):
     frame = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     imagined = [VideoDiffusionPlanner(made).imagine(frame, "lift the cube", 0) for made in (video, checkpoint)]
     assert np.array_equal(*imagined)
+
+
+def alone(stage, demos, folder, *, init_from=None, action_paths=None, tasks=()):
+    settings = load_settings(UniPiRecipe(), "tiny", "toy", SMALLEST, steps=3, batch_size=4)
+    settings = replace(settings, stages={stage: settings.stages[stage]})
+    cache = folder / "frames"
+    given = Sources((demos,), TOY, tasks, validation_fraction=0.0, cache=cache, action_paths=action_paths)
+    return train(UniPiRecipe(), settings, given, TrainOptions(folder / stage, progress=False, init_from=init_from))
+
+
+def test_the_inverse_dynamics_alone_stands_on_a_video_model_that_learned_without_actions(toy_demos, tmp_path):
+    before = alone("video", toy_demos, tmp_path, action_paths=())
+    after = alone("inverse", toy_demos, tmp_path, init_from=str(before.folder), tasks=("lift",))
+    assert after.facts["instructions"] == before.facts["instructions"] and len(before.facts["instructions"]) > 1
+    assert after.facts["actions"] != before.facts["actions"]
+    changed = {name.split(".")[0] for name, value in before.weights.items() if not value.equal(after.weights[name])}
+    assert changed == {"inverse"}
+
+
+def test_a_video_model_alone_leaves_the_inverse_dynamics_its_actions_and_cameras(unipi):
+    other = unipi.facts | {"actions": "others", "cameras": unipi.facts["cameras"][:1], "instructions": ["juggle"]}
+    kept = UniPiRecipe().carried_facts(UniPiConfig(), other, unipi.facts, ["video"])
+    assert kept == unipi.facts | {"instructions": ["juggle"]}
+    with pytest.raises(
+        DataError, match="have the sentence 'juggle', which the video model of --init-from was not trained"
+    ):
+        UniPiRecipe().carried_facts(UniPiConfig(), other, unipi.facts, ["inverse"])
+    with pytest.raises(
+        DataError, match="have the camera 'top', which the inverse dynamics of --init-from was not trained"
+    ):
+        UniPiRecipe().carried_facts(UniPiConfig(), other | {"cameras": ["top"]}, unipi.facts, ["video"])
+
+
+def test_videos_without_actions_are_refused_before_the_video_model_is_trained(toy_demos, tmp_path):
+    settings = load_settings(UniPiRecipe(), "tiny", "toy", SMALLEST, steps=3, batch_size=4)
+    videos = Sources((toy_demos,), TOY, validation_fraction=0.0, cache=tmp_path / "frames", action_paths=())
+    with pytest.raises(DataError, match="There are no actions to learn from"):
+        train(UniPiRecipe(), settings, videos, TrainOptions(tmp_path / "out", progress=False))
+    assert not list((tmp_path / "out").glob("log*.csv"))
 
 
 def test_a_video_model_that_does_not_fit_is_refused(toy_demos, tmp_path):

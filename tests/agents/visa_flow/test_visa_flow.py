@@ -229,6 +229,14 @@ def test_pre_training_on_videos_alone_is_a_start_for_those_with_actions(clips, t
     assert len(after.facts["labelled"]) == 4
 
 
+def test_fine_tuning_alone_stands_on_pre_training(checkpoint, clips, tmp_path):
+    chosen = settings("lr=1e-9", "weight_decay=0", steps=1)
+    alone = replace(chosen, stages={"finetune": chosen.stages["finetune"]})
+    options = TrainOptions(tmp_path / "out", progress=False, init_from=str(checkpoint.folder))
+    after = train(RECIPE, alone, sources(clips), options)
+    assert torch.allclose(checkpoint.weights["blocks.0.qkv.weight"], after.weights["blocks.0.qkv.weight"], atol=1e-6)
+
+
 def test_actions_of_some_files_only_may_be_used(clips, toy_demos, tmp_path):
     other = tmp_path / "other.h5"
     other.write_bytes(clips.read_bytes())
