@@ -138,7 +138,7 @@ def tracked_motion(
                 alive[misfits] = False
                 pose, cost_px2 = fit.motion_world, fit.cost_px2
         if pose is None:
-            at_once = len(poses) > 1 and live[-1].mean() > rules.dropped
+            at_once = live[-1].mean() > rules.dropped
             pose = _carried_on(poses, points_world, rules.dropped_momentum if at_once else rules.momentum)
             used = np.zeros(0, int)
         costs.append(cost_px2)
